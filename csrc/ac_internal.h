@@ -1,0 +1,111 @@
+/* What the files of the core share among themselves. Nothing here is exported. */
+#ifndef AC_INTERNAL_H
+#define AC_INTERNAL_H
+
+#include "atoma_crypto.h"
+
+#include <string.h>
+
+/* An object that was never made is all zero bytes, hence AC_STATE_NONE. */
+enum { AC_STATE_NONE = 0, AC_STATE_READY = 1, AC_STATE_FAILED = 2, AC_STATE_CLOSED = 3 };
+
+#define ACI_SUI_SIGNATURE_BYTES 97 /* flag || Ed25519 signature || public key */
+#define ACI_AES_ROUND_KEYS 15
+#define ACI_BLOCK_BYTES 16
+
+/* ---- ac_util.c ---- */
+
+extern ac_sodium aci_sodium; /* written by ac_init only */
+
+#define aci_wipe ac_wipe
+int aci_equal(const void *a, const void *b, size_t len); /* constant time */
+int aci_is_zero32(const uint8_t p[32]);                  /* constant time */
+void aci_randombytes(uint8_t *out, size_t len);
+
+/* Two ranges share a byte. */
+int aci_overlap(const void *a, size_t a_len, const void *b, size_t b_len);
+
+/* Single flight: 1 if the object is now ours. */
+int aci_enter(uint32_t *busy);
+void aci_leave(uint32_t *busy);
+
+/* Counts the forks that lie between this process and the one that loaded the library. */
+uint32_t aci_generation(void);
+void aci_watch_forks(void);
+
+uint32_t aci_load32le(const uint8_t *p);
+uint64_t aci_load64be(const uint8_t *p);
+void aci_store32le(uint8_t *p, uint32_t v);
+void aci_store32be(uint8_t *p, uint32_t v);
+void aci_store64be(uint8_t *p, uint64_t v);
+
+/* ---- ac_gcm*.c ---- */
+
+/* What a backend does. ac_gcm.c has checked every length and overlap before it calls. `seal` and `open` return AC_OK,
+ * AC_ERR_AUTH or AC_ERR_PRIMITIVE; on any error they leave no plaintext in `out`. */
+typedef struct aci_gcm_backend {
+  const char *name;
+  int (*usable)(void);
+  void (*init)(uint64_t words[40], const uint8_t key[AC_KEY_BYTES]);
+  int (*seal)(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
+              size_t plaintext_len, const uint8_t *aad, size_t aad_len);
+  int (*open)(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
+              size_t sealed_len, const uint8_t *aad, size_t aad_len);
+} aci_gcm_backend;
+
+extern const aci_gcm_backend aci_gcm_portable;
+extern const aci_gcm_backend aci_gcm_sodium;
+
+/* Name of the backend that failed, or NULL. Marks those that may be used. */
+const char *aci_gcm_self_test(void);
+/* AC_ERR_ARGUMENT: no such backend, or it cannot be used here. NULL: the best. */
+int aci_gcm_choose(const char *name);
+
+/* ---- ac_keysched.c ---- */
+
+/* X25519, then v1's key schedule. AC_ERR_KEY: an all-zero shared secret. */
+int aci_v1_schedule(ac_aes256gcm *aes, const uint8_t secret[AC_X25519_BYTES], const uint8_t peer[AC_X25519_BYTES],
+                    const uint8_t salt[AC_V1_SALT_BYTES]);
+
+/* ---- ac_stream.c: the only place that makes nonces for answers ---- */
+
+int aci_v1_sealer_start(ac_v1_sealer *sealer, const uint8_t request_nonce[AC_NONCE_BYTES],
+                        const ac_signing_key *signing);
+/* Enter for `count` seals of `plaintext_len` bytes in all; after AC_OK the caller owes one aci_v1_sealer_leave. */
+int aci_v1_sealer_enter(ac_v1_sealer *sealer, uint64_t count, uint64_t plaintext_len);
+void aci_v1_sealer_leave(ac_v1_sealer *sealer, int status);
+/* One seal inside enter and leave: spends a nonce and says which. */
+int aci_v1_seal(ac_v1_sealer *sealer, uint8_t *sealed, uint8_t nonce[AC_NONCE_BYTES], uint8_t hash[AC_HASH_BYTES],
+                uint8_t signature[ACI_SUI_SIGNATURE_BYTES], const uint8_t *plaintext, size_t plaintext_len);
+
+void aci_v1_opener_start(ac_v1_opener *opener, const uint8_t request_nonce[AC_NONCE_BYTES]);
+int aci_v1_opener_enter(ac_v1_opener *opener);
+void aci_v1_opener_leave(ac_v1_opener *opener, int status);
+/* Open members that are base64 text into `out`, which holds ac_base64_decoded_max(ciphertext_len). */
+int aci_v1_open(ac_v1_opener *opener, uint8_t *out, size_t *out_len, const uint8_t *ciphertext, size_t ciphertext_len,
+                const uint8_t *nonce, size_t nonce_len, const uint8_t *hash, size_t hash_len);
+
+/* ---- ac_base64.c ---- */
+
+/* Writes ac_base64_encoded_len(len). `in` may lie at the very end of `out`'s own range. */
+void aci_base64_encode(uint8_t *out, const uint8_t *in, size_t len);
+/* AC_ERR_FORMAT, or the decoded length through *out_len; `out` holds ac_base64_decoded_max(len). */
+int aci_base64_decode(uint8_t *out, size_t *out_len, const uint8_t *in, size_t len);
+/* Exactly `want` bytes or AC_ERR_FORMAT. want <= 32 */
+int aci_base64_decode_exact(uint8_t *out, size_t want, const uint8_t *in, size_t len);
+
+/* ---- ac_json.c: reads the flat objects that v1 sends ---- */
+
+typedef struct aci_text {
+  const uint8_t *at; /* NULL: absent or null */
+  size_t len;
+} aci_text;
+
+typedef struct aci_v1_members {
+  aci_text ciphertext, nonce, response_hash, usage;
+} aci_v1_members;
+
+/* AC_OK, or AC_PUNT for anything that is not plainly well-formed. */
+int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len);
+
+#endif
