@@ -1,0 +1,41 @@
+# Everything here sets itself up: it needs Python 3.10 or newer, a C compiler and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+SDK_VENV ?= .venv-sdk
+SDK_STAMP = $(SDK_VENV)/.installed
+SOURCES = pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
+
+.PHONY: demo test test-all test-c lint types build clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)  ## a confidential chat, seen from both ends and from the middle; CHAT=1 keeps the prompt open
+	@$(BIN)/atoma-crypto demo $(if $(CHAT),--chat)
+
+test: $(STAMP) $(SDK_STAMP)  ## all tests but the long ones
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: $(STAMP) $(SDK_STAMP) test-c  ## all tests, on every AES backend, and the C harness
+	for backend in $$($(BIN)/python -c "from atoma_crypto import hazmat; print(*hazmat.aes_backends())"); do \
+	  ATOMA_CRYPTO_AES_BACKEND=$$backend $(BIN)/python -m pytest || exit 1; \
+	done
+
+test-c: $(STAMP)  ## the C harness, under the address and undefined-behaviour sanitizers
+	$(MAKE) -C tests/c PYTHON=$(abspath $(BIN)/python) check
+
+build: $(STAMP)
+
+$(STAMP): $(SOURCES)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# The SDK pins libraries that the rest does not: it gets an environment of its own.
+$(SDK_STAMP): tests/requirements-sdk.txt
+	$(PYTHON) -m venv $(SDK_VENV)
+	$(SDK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-sdk.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(SDK_VENV) .cache build dist src/*.egg-info src/atoma_crypto/_native.*so

@@ -1,0 +1,57 @@
+"""End-to-end encryption for AI inference: both ends of Atoma's confidential chat completions.
+
+`ClientSession` seals one request and opens its answer; `NodeSession` opens a request and seals its answer. Both turn bytes into bytes
+and have no sockets: `atoma_crypto.server` is a node that speaks HTTP. `atoma_crypto.hazmat` holds the primitives.
+"""
+
+from ._errors import (
+    AtomaCryptoError,
+    AuthenticationError,
+    ConcurrentUseError,
+    EnvelopeError,
+    FramingError,
+    InvalidKeyError,
+    LimitExceededError,
+    LocalProtocolError,
+    MessageTooLargeError,
+    NativeError,
+    NonceReuseError,
+    NonceReuseWarning,
+    RemoteProtocolError,
+    SessionClosedError,
+    TruncatedStreamError,
+)
+from ._events import NEED_DATA, Chunk, EndOfStream, Limits, Request
+from ._keys import PublicKey, SecretKey, SigningKey
+from .client import ClientSession
+from .node import NodeSession
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NEED_DATA",
+    "AtomaCryptoError",
+    "AuthenticationError",
+    "Chunk",
+    "ClientSession",
+    "ConcurrentUseError",
+    "EndOfStream",
+    "EnvelopeError",
+    "FramingError",
+    "InvalidKeyError",
+    "LimitExceededError",
+    "Limits",
+    "LocalProtocolError",
+    "MessageTooLargeError",
+    "NativeError",
+    "NodeSession",
+    "NonceReuseError",
+    "NonceReuseWarning",
+    "PublicKey",
+    "RemoteProtocolError",
+    "Request",
+    "SecretKey",
+    "SessionClosedError",
+    "SigningKey",
+    "TruncatedStreamError",
+]

@@ -1,0 +1,257 @@
+"""The only importer of the C core: fills its function table, turns status into exceptions, lends it buffers."""
+
+import os
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import nacl.bindings
+from nacl._sodium import ffi as _sodium_ffi  # type: ignore[import-untyped] # cffi's output, it has no stubs
+from nacl._sodium import lib as _sodium_lib
+
+from ._errors import (
+    AtomaCryptoError,
+    AuthenticationError,
+    ConcurrentUseError,
+    EnvelopeError,
+    InvalidKeyError,
+    LimitExceededError,
+    LocalProtocolError,
+    MessageTooLargeError,
+    NativeError,
+    NonceReuseError,
+    RemoteProtocolError,
+)
+from ._native import ffi, lib
+from ._typing import Buffer
+
+CData: TypeAlias = Any  # cffi's objects: what they point at is known to C alone
+
+KEY_BYTES: Final = lib.AC_KEY_BYTES
+NONCE_BYTES: Final = lib.AC_NONCE_BYTES
+TAG_BYTES: Final = lib.AC_TAG_BYTES
+HASH_BYTES: Final = lib.AC_HASH_BYTES
+
+# Member of the core's table → name in libsodium.
+_TABLE: Final = {
+    "scalarmult": "crypto_scalarmult",
+    "scalarmult_base": "crypto_scalarmult_base",
+    "hash_sha256": "crypto_hash_sha256",
+    "blake2b": "crypto_generichash_blake2b_salt_personal",
+    "sign": "crypto_sign",
+    "sign_seed_keypair": "crypto_sign_seed_keypair",
+    "randombytes": "randombytes",
+    "memzero": "sodium_memzero",
+    "memcmp": "sodium_memcmp",
+    "aes256gcm_is_available": "crypto_aead_aes256gcm_is_available",
+    "aes256gcm_encrypt": "crypto_aead_aes256gcm_encrypt",
+    "aes256gcm_decrypt": "crypto_aead_aes256gcm_decrypt",
+}
+
+
+def _load(sodium: Any, sodium_ffi: Any, aes_backend: str | None) -> None:
+    """Fill the table from PyNaCl's libsodium, test it, choose an AES backend; ImportError says what is wrong."""
+    nacl.bindings.sodium_init()
+    table = ffi.new("ac_sodium *")
+    for member, name in _TABLE.items():
+        try:
+            function = sodium_ffi.addressof(sodium, name)
+        except AttributeError:
+            raise ImportError(f"this PyNaCl does not offer libsodium's {name}") from None
+        address = int(sodium_ffi.cast("uintptr_t", function))
+        setattr(table, member, ffi.cast(ffi.typeof(getattr(table, member)), address))
+    status = lib.ac_init(table, aes_backend.encode() if aes_backend else ffi.NULL)
+    if status == lib.AC_ERR_PRIMITIVE:
+        failed = ffi.string(lib.ac_self_test_failure()).decode()
+        raise ImportError(f"the self-test of {failed} failed: not safe to use")
+    if status != lib.AC_OK:
+        raise ImportError(
+            f"ATOMA_CRYPTO_AES_BACKEND={aes_backend!r} cannot be used here; usable: {', '.join(aes_backends())}"
+        )
+
+
+def aes_backends() -> tuple[str, ...]:
+    """The AES backends that this CPU can run, best first."""
+    return tuple(name for _, name in _usable_backends())
+
+
+def _usable_backends() -> list[tuple[int, str]]:
+    found = []
+    number = 0
+    while (name := lib.ac_aes_backend_name(number)) != ffi.NULL:
+        if lib.ac_aes_backend_usable(number):
+            found.append((number, ffi.string(name).decode()))
+        number += 1
+    return found
+
+
+def aes_backend() -> str:
+    """The AES backend in use."""
+    return str(ffi.string(lib.ac_aes_backend_name(lib.ac_aes_backend_default())).decode())
+
+
+# ---- status → exception -------------------------------------------------------------------------------------------
+
+_ERRORS: Final[dict[int, Callable[[], Exception]]] = {
+    lib.AC_ERR_ARGUMENT: lambda: ValueError("an argument is of an impossible size"),
+    lib.AC_ERR_CAPACITY: lambda: ValueError("the output buffer is too small"),
+    lib.AC_ERR_OVERLAP: lambda: ValueError("input and output overlap without being the same buffer"),
+    lib.AC_ERR_KEY: lambda: InvalidKeyError("the key gives an all-zero shared secret"),
+    lib.AC_ERR_AUTH: AuthenticationError,
+    lib.AC_ERR_TOO_LARGE: lambda: MessageTooLargeError("longer than the session's limits allow"),
+    lib.AC_ERR_NONCE_REUSE: lambda: NonceReuseError("a nonce was used twice"),
+    lib.AC_ERR_STATE: lambda: LocalProtocolError("this object has failed or was never set up"),
+    lib.AC_ERR_BUSY: lambda: ConcurrentUseError("another thread is inside this object"),
+    lib.AC_ERR_FORKED: lambda: LocalProtocolError("this session was made before fork(): only the parent may seal"),
+    lib.AC_ERR_LIMIT: lambda: LimitExceededError("the session's counter is spent"),
+    lib.AC_ERR_PRIMITIVE: lambda: NativeError("libsodium refused an operation that cannot fail"),
+}
+
+
+def error(status: int, malformed: type[RemoteProtocolError] = EnvelopeError) -> Exception:
+    """The exception for a status of the core that is not AC_OK; `malformed` is the class for AC_ERR_FORMAT."""
+    if status == lib.AC_ERR_FORMAT:
+        return malformed("base64, or the length of what it holds, is wrong")
+    make = _ERRORS.get(status)
+    return make() if make else NativeError(f"the C core returned status {status}")
+
+
+def check(status: int) -> None:
+    """Raise unless `status` is AC_OK."""
+    if status != 0:
+        raise error(status)
+
+
+def is_final(exc: BaseException) -> bool:
+    """Whether an object that raised this can never be used again: all but the caller's own, harmless mistakes."""
+    if isinstance(exc, RemoteProtocolError | NativeError):
+        return True
+    return not isinstance(exc, AtomaCryptoError | TypeError | ValueError)
+
+
+# ---- buffers and lifetime --------------------------------------------------------------------------------------------
+
+
+def lend(value: Buffer, name: str) -> tuple[CData, int]:
+    """What C can read `value` through, without a copy, and its length in bytes. TypeError, ValueError."""
+    if type(value) is bytes:
+        return value, len(value)
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"{name} must be bytes, bytearray or memoryview, not {type(value).__name__}")
+    if isinstance(value, memoryview) and not value.c_contiguous:
+        raise ValueError(f"{name} must be contiguous")
+    cdata = ffi.from_buffer("uint8_t[]", value)
+    return cdata, len(cdata)
+
+
+def lend_writable(value: Buffer, name: str) -> tuple[CData, int]:
+    """As `lend`, for C to write to."""
+    if isinstance(value, bytes) or (isinstance(value, memoryview) and value.readonly):
+        raise TypeError(f"{name} must be writable")
+    return lend(value, name)
+
+
+def lend_exactly(value: Buffer, size: int, name: str, wrong: type[ValueError] = ValueError) -> CData:
+    """As `lend`, for a value of a fixed size; any other raises `wrong`."""
+    cdata, length = lend(value, name)
+    if length != size:
+        raise wrong(f"{name} must be {size} bytes, not {length}")
+    return cdata
+
+
+def new(ctype: str, wipe: Callable[[CData], None]) -> CData:
+    """A zeroed C object that is wiped when nothing refers to it any more, if not before."""
+    return ffi.gc(ffi.new(ctype), wipe)
+
+
+class Scratch:
+    """Memory for C to write to, kept from call to call, wiped when it is let go."""
+
+    __slots__ = ("cap", "ptr", "view")
+
+    def __init__(self, cap: int) -> None:
+        memory = ffi.new("uint8_t[]", cap)
+        self.cap = cap
+        self.ptr = ffi.gc(memory, lambda p, cap=cap: lib.ac_wipe(p, cap))
+        self.view = ffi.buffer(memory)
+
+    def grown(self, need: int) -> "Scratch":
+        """Itself if `need` bytes fit, else a larger one."""
+        return self if need <= self.cap else Scratch(max(need, 2 * self.cap))
+
+    def wipe(self) -> None:
+        """Zero all of it."""
+        lib.ac_wipe(self.ptr, self.cap)
+
+
+# ---- AES-256-GCM -------------------------------------------------------------------------------------------------------
+
+
+class Aes256Gcm:
+    """An expanded AES-256-GCM key on a backend of choice; public as `hazmat.AES256GCM`, which takes the best."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: Buffer, *, backend: str | None = None) -> None:
+        cdata = lend_exactly(key, KEY_BYTES, "key", InvalidKeyError)
+        number = lib.ac_aes_backend_default()
+        if backend is not None:
+            number = {name: number for number, name in _usable_backends()}[backend]
+        self._key: CData | None = new("ac_aes256gcm *", lib.ac_aes256gcm_wipe)
+        check(lib.ac_aes256gcm_init(self._key, cdata, number))
+
+    def _open_key(self) -> CData:
+        if self._key is None:
+            raise LocalProtocolError("this key is closed")
+        return self._key
+
+    def seal(self, nonce: Buffer, plaintext: Buffer, aad: Buffer = b"") -> bytes:
+        """Encrypt: nonce of 12 bytes → ciphertext ‖ 16-byte tag. A nonce must never be used twice with one key."""
+        out = bytearray(memoryview(plaintext).nbytes + TAG_BYTES)
+        self.seal_into(nonce, plaintext, out, aad)
+        return bytes(out)
+
+    def open(self, nonce: Buffer, sealed: Buffer, aad: Buffer = b"") -> bytes:
+        """Verify and decrypt ciphertext ‖ tag. AuthenticationError, also for less than 16 bytes."""
+        out = bytearray(max(0, memoryview(sealed).nbytes - TAG_BYTES))
+        self.open_into(nonce, sealed, out, aad)
+        plaintext = bytes(out)
+        lib.ac_wipe(ffi.from_buffer(out), len(out))
+        return plaintext
+
+    def seal_into(self, nonce: Buffer, plaintext: Buffer, out: Buffer, aad: Buffer = b"") -> int:
+        """As `seal`, into `out`, which may be the buffer of `plaintext`. Returns the bytes written, 16 more than the plaintext.
+
+        ValueError: `out` is too small, or overlaps otherwise; nothing was changed.
+        """
+        key = self._open_key()
+        nonce_c = lend_exactly(nonce, NONCE_BYTES, "nonce")
+        text, length = lend(plaintext, "plaintext")
+        out_c, cap = lend_writable(out, "out")
+        aad_c, aad_len = lend(aad, "aad")
+        check(lib.ac_aes256gcm_seal(key, out_c, cap, nonce_c, text, length, aad_c, aad_len))
+        return length + int(TAG_BYTES)
+
+    def open_into(self, nonce: Buffer, sealed: Buffer, out: Buffer, aad: Buffer = b"") -> int:
+        """As `open`, into `out`, which may be the buffer of `sealed`. Returns the bytes written, 16 fewer than sealed.
+
+        AuthenticationError: that many bytes of `out` were zeroed. ValueError: nothing was changed.
+        """
+        key = self._open_key()
+        nonce_c = lend_exactly(nonce, NONCE_BYTES, "nonce")
+        text, length = lend(sealed, "sealed")
+        out_c, cap = lend_writable(out, "out")
+        aad_c, aad_len = lend(aad, "aad")
+        check(lib.ac_aes256gcm_open(key, out_c, cap, nonce_c, text, length, aad_c, aad_len))
+        return length - int(TAG_BYTES)
+
+    def close(self) -> None:
+        """Wipe the key."""
+        key, self._key = self._key, None
+        if key is not None:
+            ffi.release(key)  # runs its wipe; nothing refers to it any more
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{' closed' if self._key is None else ''}>"
+
+
+_load(_sodium_lib, _sodium_ffi, os.environ.get("ATOMA_CRYPTO_AES_BACKEND") or None)

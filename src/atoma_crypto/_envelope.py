@@ -1,0 +1,183 @@
+"""Protocol v1's JSON: strict readers for what comes in. Knows no keys."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from ._errors import EnvelopeError, RemoteProtocolError
+from ._typing import Usage
+
+_U64_MAX: Final = 2**64 - 1
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def load_object(text: bytes | str, what: str, error: type[RemoteProtocolError]) -> list[tuple[str, Any]]:
+    """The members of a JSON object in order, those that stand twice included. `error`: it is none (RFC 8259)."""
+    members: list[tuple[str, Any]] | None = None
+
+    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal members
+        members = pairs  # the outermost object is the last to be complete
+        return dict(pairs)
+
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        parsed = json.loads(text, object_pairs_hook=keep, parse_constant=_no_constant)
+    except (ValueError, RecursionError):  # ValueError: not JSON, not UTF-8, or a number too long for int()
+        raise error(f"{what} is not JSON") from None
+    if not isinstance(parsed, dict) or members is None:
+        raise error(f"{what} is not a JSON object")
+    return members
+
+
+def _pick(
+    members: list[tuple[str, Any]], names: frozenset[str], what: str, error: type[RemoteProtocolError]
+) -> dict[str, Any]:
+    """Those of the members that we know; others are ignored. `error`: one of them stands twice."""
+    found: dict[str, Any] = {}
+    for name, value in members:
+        if name in names:
+            if name in found:
+                raise error(f"{what} has {name!r} twice")
+            found[name] = value
+    return found
+
+
+def _text(found: dict[str, Any], name: str, error: type[RemoteProtocolError]) -> bytes:
+    """A member that is base64 text, which the core decodes."""
+    value = found.get(name)
+    if not isinstance(value, str) or not value.isascii():
+        raise error(f"{name!r} is missing or not base64 text")
+    return value.encode("ascii")
+
+
+def _integer(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value <= _U64_MAX:
+        raise EnvelopeError(f"{name!r} is missing or not an integer of 64 bits")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnvelope:
+    """A v1 request as received: base64 members still as ASCII text, absent and null already made one."""
+
+    ciphertext: bytes
+    nonce: bytes
+    salt: bytes
+    client_public: bytes
+    node_public: bytes
+    body_hash: bytes
+    model: str
+    stack_small_id: int
+    num_compute_units: int | None
+    stream: bool
+
+
+_REQUEST_MEMBERS: Final = frozenset(
+    ("ciphertext", "client_dh_public_key", "model_name", "node_dh_public_key", "nonce", "num_compute_units")
+    + ("plaintext_body_hash", "salt", "stack_small_id", "stream", "v")
+)
+
+
+def read_request(raw: bytes) -> RequestEnvelope:
+    """Read a request envelope; unknown members are ignored. EnvelopeError."""
+    found = _pick(load_object(raw, "the request", EnvelopeError), _REQUEST_MEMBERS, "the request", EnvelopeError)
+    if "v" in found:
+        raise EnvelopeError("the request is not of protocol v1")
+    model = found.get("model_name")
+    if not isinstance(model, str) or not _encodable(model):
+        raise EnvelopeError("'model_name' is missing or not a string")
+    units = found.get("num_compute_units")
+    stream = found.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise EnvelopeError("'stream' is not a boolean")
+    return RequestEnvelope(
+        ciphertext=_text(found, "ciphertext", EnvelopeError),
+        nonce=_text(found, "nonce", EnvelopeError),
+        salt=_text(found, "salt", EnvelopeError),
+        client_public=_text(found, "client_dh_public_key", EnvelopeError),
+        node_public=_text(found, "node_dh_public_key", EnvelopeError),
+        body_hash=_text(found, "plaintext_body_hash", EnvelopeError),
+        model=model,
+        stack_small_id=_integer(found.get("stack_small_id"), "stack_small_id"),
+        num_compute_units=None if units is None else _integer(units, "num_compute_units"),
+        stream=bool(stream),
+    )
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class SealedMessage:
+    """A v1 reply or event: base64 members as ASCII text; `response_hash` is empty if none was sent."""
+
+    ciphertext: bytes
+    nonce: bytes
+    response_hash: bytes
+    usage: Usage | None
+
+
+_SEALED_MEMBERS: Final = frozenset(("ciphertext", "nonce", "response_hash", "usage"))
+
+
+def read_sealed(text: bytes | str, what: str, error: type[RemoteProtocolError]) -> SealedMessage:
+    """Read a reply or the data of an event; unknown members are ignored, `signature` among them."""
+    found = _pick(load_object(text, what, error), _SEALED_MEMBERS, what, error)
+    claimed = found.get("response_hash")
+    usage = found.get("usage")
+    if usage is not None and not isinstance(usage, dict):
+        raise error("'usage' is not an object")
+    if claimed is not None and claimed == "":
+        raise error("'response_hash' is empty")
+    return SealedMessage(
+        ciphertext=_text(found, "ciphertext", error),
+        nonce=_text(found, "nonce", error),
+        response_hash=b"" if claimed is None else _text(found, "response_hash", error),
+        usage=usage,
+    )
+
+
+def read_usage(text: bytes, error: type[RemoteProtocolError]) -> Usage:
+    """A usage object that the core has found in a message."""
+    return dict(load_object(text, "'usage'", error))
+
+
+def write_usage(usage: Usage | None) -> bytes:
+    """Compact ASCII JSON, on one line; empty for None. TypeError, ValueError: not a JSON mapping."""
+    if usage is None:
+        return b""
+    if not isinstance(usage, Mapping):
+        raise TypeError(f"usage must be a mapping, not {type(usage).__name__}")
+    return json.dumps(dict(usage), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def write_model(model: str) -> bytes:
+    """A model's name as a JSON string in UTF-8, unescaped where JSON allows it (a router re-prints it so)."""
+    if not isinstance(model, str):
+        raise TypeError(f"model must be str, not {type(model).__name__}")
+    if not _encodable(model):
+        raise ValueError("model holds half of a surrogate pair")
+    return json.dumps(model, ensure_ascii=False).encode("utf-8")
+
+
+def body_stream(body: bytes, error: type[Exception]) -> bool:
+    """What `stream` of a request's body says; absent means false. `error`: no JSON object, or not a boolean."""
+    try:
+        members = load_object(body, "the body", EnvelopeError)
+        stream = _pick(members, frozenset(("stream",)), "the body", EnvelopeError).get("stream", False)
+    except EnvelopeError as exc:
+        raise error(str(exc)) from None
+    if not isinstance(stream, bool):
+        raise error("'stream' of the body is not a boolean")
+    return stream

@@ -1,0 +1,88 @@
+"""What can go wrong, told by type: whose fault it is decides the class (RFC 9110 status codes for servers, below)."""
+
+from typing import Final
+
+
+class AtomaCryptoError(Exception):
+    """The root of this library's errors; never raised itself."""
+
+
+class LocalProtocolError(AtomaCryptoError):
+    """You called out of order, or asked for something that this session cannot do: fix your code."""
+
+
+class SessionClosedError(LocalProtocolError):
+    """The session or key was closed, and its secrets are gone."""
+
+
+class ConcurrentUseError(LocalProtocolError):
+    """Another thread was inside the same session; this call has changed nothing."""
+
+
+class RemoteProtocolError(AtomaCryptoError):
+    """The peer, or whoever stands between, is wrong. The session has failed for good."""
+
+
+class EnvelopeError(RemoteProtocolError):
+    """A request or a reply is malformed: its JSON, a member, a length, or `stream` of the body against the envelope's."""
+
+
+class FramingError(RemoteProtocolError):
+    """An event stream is malformed: not UTF-8, not JSON, a member missing, of the wrong type or length."""
+
+
+class MessageTooLargeError(RemoteProtocolError):
+    """Longer than one of the session's `Limits`."""
+
+
+class AuthenticationError(RemoteProtocolError):
+    """Something cryptographic does not hold. What it was is not said: one message for all of it."""
+
+    def __init__(self) -> None:
+        super().__init__("the message could not be authenticated")
+
+
+class TruncatedStreamError(RemoteProtocolError):
+    """The bytes ended inside an event."""
+
+
+class NonceReuseError(RemoteProtocolError):
+    """A nonce was used twice and that was to be refused, or the request's own nonce came back (reflection)."""
+
+
+class InvalidKeyError(AtomaCryptoError, ValueError):
+    """A key that you passed is of the wrong length or gives an all-zero shared secret."""
+
+
+class LimitExceededError(AtomaCryptoError):
+    """A counter of ours is spent, before it could wrap: use a new session."""
+
+
+class NativeError(AtomaCryptoError):
+    """The C core reported what it never should: please report it."""
+
+
+class NonceReuseWarning(UserWarning):
+    """The node sealed two events of a stream under one nonce, as deployed nodes do: AES-GCM then keeps neither
+    of them secret nor authentic. Given once a session; `nonce_reuse="error"` refuses such a stream.
+    """  # fmt: skip
+
+
+# What a server answers when opening a request fails. The first class that fits counts; anything else is a 500.
+_HTTP: Final[tuple[tuple[type[AtomaCryptoError], int, str], ...]] = (
+    (MessageTooLargeError, 413, "TOO_LARGE"),
+    (AuthenticationError, 400, "DECRYPTION_FAILED"),
+    (NonceReuseError, 400, "DECRYPTION_FAILED"),
+    (RemoteProtocolError, 400, "INVALID_BODY"),
+)
+
+
+def http_error(error: BaseException) -> tuple[int, str, str]:
+    """HTTP status, error code and message for an error of `NodeSession.open_request`.
+
+    The message never holds a secret or a plaintext: the library's own messages hold none, and all else gets a fixed one.
+    """
+    for cls, status, code in _HTTP:
+        if isinstance(error, cls):
+            return status, code, str(error)
+    return 500, "INTERNAL_ERROR", "Internal server error occurred"

@@ -1,0 +1,81 @@
+"""Server-sent events (WHATWG HTML, section 9.2) in plain Python: for streams in clear, and for the events that the
+C reader leaves to the general case. Knows no keys and makes no exception for anybody's JSON."""  # fmt: skip
+
+from ._errors import FramingError, MessageTooLargeError, TruncatedStreamError
+
+
+def data_of(block: bytes) -> bytes | None:
+    """The data of one event, given its lines: all `data` values joined by LF, or None if it has none."""
+    values = []
+    for line in block.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            values.append(value.removeprefix(b" "))
+    return b"\n".join(values) if values else None
+
+
+class Decoder:
+    """An event stream in clear, fed in pieces of any size.
+
+    `max_event_bytes` bounds what is held back for one event: MessageTooLargeError.
+    """
+
+    __slots__ = ("_block", "_line", "_max", "_size", "_skip_lf", "_start")
+
+    def __init__(self, max_event_bytes: int = 16 << 20) -> None:
+        self._block: list[bytes] = []  # the lines of the current event
+        self._line = bytearray()  # its unfinished line
+        self._size = 0
+        self._skip_lf = False  # a CR ended the last line; a LF that follows belongs to it
+        self._start = True
+        self._max = max_event_bytes
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """The data of each event that `received` completes, in order."""
+        if not received:
+            return []
+        ends_with_cr = received.endswith(b"\r")
+        if self._skip_lf:
+            received = received.removeprefix(b"\n")
+        self._skip_lf = ends_with_cr
+        lines = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        found = []
+        for ended in lines[:-1]:
+            self._hold(ended)
+            line = bytes(self._line)
+            self._line.clear()
+            if self._start:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+                self._start = False
+            if line.startswith(b":"):
+                self._size -= len(line)
+                continue
+            if line:
+                self._block.append(line)
+                continue
+            data = data_of(b"\n".join(self._block))
+            self._block.clear()
+            self._size = 0
+            if data is not None:
+                found.append(data)
+        self._hold(lines[-1])
+        return found
+
+    def _hold(self, piece: bytes) -> None:
+        self._line += piece
+        self._size += len(piece)
+        if self._size > self._max:
+            raise MessageTooLargeError(f"an event of the stream is longer than {self._max} bytes")
+
+    def close(self) -> None:
+        """The stream has ended. TruncatedStreamError if that was inside an event."""
+        if self._line or self._block:
+            raise TruncatedStreamError("the stream ended inside an event")
+
+
+def text_of(data: bytes) -> str:
+    """The data of an event as text. FramingError: not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise FramingError("an event is not UTF-8") from None

@@ -1,0 +1,147 @@
+"""What a session may do when: the tables, and what all sessions share. Diagrams are made from these tables."""
+
+import threading
+from collections.abc import Callable
+from enum import Enum
+from types import TracebackType
+from typing import Final, Literal, TypeAlias
+
+from . import _core
+from ._errors import ConcurrentUseError, LocalProtocolError, SessionClosedError
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    IDLE = "idle"  # nothing was sealed or opened yet
+    AWAIT_RESPONSE = "await response"  # client: one answer is to come
+    AWAIT_EVENTS = "await events"  # client: events are to come
+    EVENTS_ENDED = "events ended"  # client: no more bytes will come
+    RESPOND = "respond"  # node: one answer is to be sealed
+    STREAM = "stream"  # node: events are to be sealed
+    DONE = "done"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+Action: TypeAlias = Literal[
+    "seal_request",
+    "seal_request, stream",
+    "open_response",
+    "receive_data",
+    "receive_eof",
+    "next_event",
+    "next_event, end",
+    "open_request",
+    "open_request, stream",
+    "seal_response",
+    "seal_chunk",
+    "finish",
+    "abort",
+]
+Table: TypeAlias = dict[State, dict[Action, State]]
+
+CLIENT_V1: Final[Table] = {
+    State.IDLE: {"seal_request": State.AWAIT_RESPONSE, "seal_request, stream": State.AWAIT_EVENTS},
+    State.AWAIT_RESPONSE: {"open_response": State.DONE},
+    State.AWAIT_EVENTS: {
+        "receive_data": State.AWAIT_EVENTS,
+        "receive_eof": State.EVENTS_ENDED,
+        "next_event": State.AWAIT_EVENTS,
+    },
+    State.EVENTS_ENDED: {
+        "receive_eof": State.EVENTS_ENDED,
+        "next_event": State.EVENTS_ENDED,
+        "next_event, end": State.DONE,
+    },
+    State.DONE: {"receive_eof": State.DONE, "next_event": State.DONE},
+}
+NODE_V1: Final[Table] = {
+    State.IDLE: {"open_request": State.RESPOND, "open_request, stream": State.STREAM},
+    State.RESPOND: {"seal_response": State.DONE},
+    State.STREAM: {"seal_chunk": State.STREAM, "finish": State.DONE},
+}
+# A client's or a node's table for each protocol that it speaks; v2's stand here when it is spoken.
+CLIENT: Final[dict[str, Table]] = {"v1": CLIENT_V1}
+NODE: Final[dict[str, Table]] = {"v1": NODE_V1}
+
+
+def require_protocol(protocol: object, tables: dict[str, Table]) -> Table:
+    """The table of a protocol. ValueError: no such protocol. LocalProtocolError: v2, which is not spoken yet."""
+    if protocol == "v2" and "v2" not in tables:
+        raise LocalProtocolError("protocol v2 is not implemented in this version: use protocol='v1'")
+    if not isinstance(protocol, str) or protocol not in tables:
+        raise ValueError(f"protocol must be 'v1' or 'v2', not {protocol!r}")
+    return tables[protocol]
+
+
+class Session:
+    """Order of calls, one thread at a time, failure that stays, and an end that wipes."""
+
+    __slots__ = ("_allowed", "_lock", "_state", "_table")
+
+    def __init__(self, table: Table) -> None:
+        self._lock = threading.Lock()
+        self._table = table
+        self._move(State.IDLE)
+
+    def _move(self, state: State) -> None:
+        self._state = state
+        self._allowed = self._table.get(state, {})
+
+    def _step(self, action: Action) -> None:
+        """An action that was begun has succeeded."""
+        self._move(self._allowed[action])
+
+    def _begin(self, action: Action) -> None:
+        """Enter for an action; the caller owes an _end. Refused, it has changed nothing."""
+        if not self._lock.acquire(blocking=False):
+            raise ConcurrentUseError("another thread is inside this session")
+        if action not in self._allowed:
+            self._lock.release()
+            raise self._refusal(action)
+
+    def _end(self) -> None:
+        self._lock.release()
+
+    def _refusal(self, action: Action) -> LocalProtocolError:
+        method = action.partition(",")[0]
+        if self._state is State.CLOSED:
+            return SessionClosedError(f"{method}: the session is closed")
+        if self._state is State.FAILED:
+            return LocalProtocolError(f"{method}: the session has failed before")
+        return LocalProtocolError(f"{method} is not possible now: the session's state is {self._state.value!r}")
+
+    def _judge(self, exc: BaseException) -> None:
+        """After an error inside: whatever is not the caller's own, harmless mistake fails the session for good."""
+        if _core.is_final(exc):
+            self._move(State.FAILED)
+            self._wipe()
+
+    def _wipe(self) -> None:
+        """Drop and wipe all that is secret; harmless when done twice."""
+        raise NotImplementedError  # pragma: no cover - every session has its own
+
+    def close(self) -> None:
+        """Wipe the session's secrets. It can do nothing after that. ConcurrentUseError: another thread is inside."""
+        if not self._lock.acquire(blocking=False):
+            raise ConcurrentUseError("another thread is inside this session")
+        try:
+            self._move(State.CLOSED)
+            self._wipe()
+        finally:
+            self._lock.release()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> str:
+        raise TypeError("a session is not to be pickled or copied")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._state.value}>"
+
+
+Clock: TypeAlias = Callable[[], float]
