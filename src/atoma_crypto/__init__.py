@@ -1,7 +1,8 @@
 """End-to-end encryption for AI inference: both ends of Atoma's confidential chat completions.
 
-`ClientSession` seals one request and opens its answer; `NodeSession` opens a request and seals its answer. Both turn bytes into bytes
-and have no sockets: `atoma_crypto.server` is a node that speaks HTTP. `atoma_crypto.hazmat` holds the primitives.
+`ClientSession` seals one request and opens its answer; `NodeSession` opens a request and seals its answer. Both turn
+bytes into bytes and have no sockets: `atoma_crypto.server` is a node that speaks HTTP. `atoma_crypto.hazmat` holds
+the primitives.
 """
 
 from ._errors import (

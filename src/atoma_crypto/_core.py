@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import nacl.bindings
-from nacl._sodium import ffi as _sodium_ffi  # type: ignore[import-untyped] # cffi's output, it has no stubs
+from nacl._sodium import ffi as _sodium_ffi  # type: ignore[import-not-found] # cffi's output, it has no stubs
 from nacl._sodium import lib as _sodium_lib
 
 from ._errors import (
@@ -23,6 +23,9 @@ from ._errors import (
 )
 from ._native import ffi, lib
 from ._typing import Buffer
+
+# The layers above reach the core through here.
+__all__ = ["CData", "Scratch", "aes_backend", "aes_backends", "check", "error", "ffi", "is_final", "lend", "lib", "new"]
 
 CData: TypeAlias = Any  # cffi's objects: what they point at is known to C alone
 
@@ -219,7 +222,7 @@ class Aes256Gcm:
         return plaintext
 
     def seal_into(self, nonce: Buffer, plaintext: Buffer, out: Buffer, aad: Buffer = b"") -> int:
-        """As `seal`, into `out`, which may be the buffer of `plaintext`. Returns the bytes written, 16 more than the plaintext.
+        """As `seal`, into `out`, which may be the buffer of `plaintext`. Returns the bytes written: 16 more.
 
         ValueError: `out` is too small, or overlaps otherwise; nothing was changed.
         """
@@ -232,7 +235,7 @@ class Aes256Gcm:
         return length + int(TAG_BYTES)
 
     def open_into(self, nonce: Buffer, sealed: Buffer, out: Buffer, aad: Buffer = b"") -> int:
-        """As `open`, into `out`, which may be the buffer of `sealed`. Returns the bytes written, 16 fewer than sealed.
+        """As `open`, into `out`, which may be the buffer of `sealed`. Returns the bytes written: 16 fewer.
 
         AuthenticationError: that many bytes of `out` were zeroed. ValueError: nothing was changed.
         """

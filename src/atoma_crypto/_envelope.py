@@ -79,8 +79,19 @@ class RequestEnvelope:
 
 
 _REQUEST_MEMBERS: Final = frozenset(
-    ("ciphertext", "client_dh_public_key", "model_name", "node_dh_public_key", "nonce", "num_compute_units")
-    + ("plaintext_body_hash", "salt", "stack_small_id", "stream", "v")
+    (
+        "ciphertext",
+        "client_dh_public_key",
+        "model_name",
+        "node_dh_public_key",
+        "nonce",
+        "num_compute_units",
+        "plaintext_body_hash",
+        "salt",
+        "stack_small_id",
+        "stream",
+        "v",
+    )
 )
 
 

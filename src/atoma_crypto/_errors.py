@@ -24,7 +24,7 @@ class RemoteProtocolError(AtomaCryptoError):
 
 
 class EnvelopeError(RemoteProtocolError):
-    """A request or a reply is malformed: its JSON, a member, a length, or `stream` of the body against the envelope's."""
+    """A request or a reply is malformed: its JSON, a member, a length, or its two `stream`s are not equal."""
 
 
 class FramingError(RemoteProtocolError):
@@ -63,9 +63,11 @@ class NativeError(AtomaCryptoError):
 
 
 class NonceReuseWarning(UserWarning):
-    """The node sealed two events of a stream under one nonce, as deployed nodes do: AES-GCM then keeps neither
-    of them secret nor authentic. Given once a session; `nonce_reuse="error"` refuses such a stream.
-    """  # fmt: skip
+    """The node sealed two events of a stream under one nonce, as deployed nodes do.
+
+    AES-GCM then keeps neither of them secret nor authentic. Given once a session; `nonce_reuse="error"` refuses such
+    a stream.
+    """
 
 
 # What a server answers when opening a request fails. The first class that fits counts; anything else is a 500.
@@ -80,7 +82,7 @@ _HTTP: Final[tuple[tuple[type[AtomaCryptoError], int, str], ...]] = (
 def http_error(error: BaseException) -> tuple[int, str, str]:
     """HTTP status, error code and message for an error of `NodeSession.open_request`.
 
-    The message never holds a secret or a plaintext: the library's own messages hold none, and all else gets a fixed one.
+    The message never holds a secret or a plaintext: the library's own hold none, and all else gets a fixed one.
     """
     for cls, status, code in _HTTP:
         if isinstance(error, cls):

@@ -25,7 +25,7 @@ class Chunk(NamedTuple):  # on the per-event path: half the price of a frozen da
     """
 
     plaintext: bytes
-    index: int
+    index: int  # type: ignore[assignment] # hides tuple.index, for which a chunk has no use
     usage: Usage | None
 
     def __repr__(self) -> str:
@@ -47,8 +47,8 @@ class EndOfStream:
 class Request:
     """A request that a node has opened.
 
-    `body` is the plaintext, bytes of a JSON object. All else stood in clear in the envelope; in v1 nothing binds it to the body but
-    `stream`, which was compared. `endpoint` is None in v1, whose envelope does not name it.
+    `body` is the plaintext, bytes of a JSON object. All else stood in clear in the envelope; in v1 nothing binds it to
+    the body but `stream`, which was compared. `endpoint` is None in v1, whose envelope does not name it.
     """
 
     body: bytes = field(repr=False)
@@ -64,8 +64,8 @@ class Request:
 class Limits:
     """What a session takes from its peer, in bytes; longer is MessageTooLargeError.
 
-    `max_request_bytes`: a request envelope as received. `max_response_bytes`: the plaintext of an answer that is not streamed.
-    `max_event_bytes`: one event of a stream as received. `max_line_bytes`: a line of a stream that carries no data.
+    `max_request_bytes`: a request envelope as received. `max_response_bytes`: the plaintext of an answer that is not
+    streamed. `max_event_bytes`: one event of a stream as received. `max_line_bytes`: a line of it without data.
     """
 
     max_request_bytes: int = 32 << 20

@@ -25,6 +25,8 @@ class PublicKey:
     """A node's public key: for suite X25519, 32 bytes (RFC 7748). Immutable, hashable."""
 
     __slots__ = ("_raw", "_suite")
+    _raw: bytes
+    _suite: Suite
 
     def __init__(self) -> None:
         raise TypeError("use PublicKey.from_bytes() or PublicKey.from_base64()")

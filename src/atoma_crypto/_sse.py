@@ -1,5 +1,7 @@
-"""Server-sent events (WHATWG HTML, section 9.2) in plain Python: for streams in clear, and for the events that the
-C reader leaves to the general case. Knows no keys and makes no exception for anybody's JSON."""  # fmt: skip
+"""Server-sent events (WHATWG HTML, section 9.2) in plain Python. Knows no keys.
+
+For streams in clear, and for those events that the C reader leaves to the general case.
+"""
 
 from ._errors import FramingError, MessageTooLargeError, TruncatedStreamError
 

@@ -123,7 +123,7 @@ class Session:
         raise NotImplementedError  # pragma: no cover - every session has its own
 
     def close(self) -> None:
-        """Wipe the session's secrets. It can do nothing after that. ConcurrentUseError: another thread is inside."""
+        """Wipe the session's secrets; it can do nothing after that. ConcurrentUseError: another thread is inside."""
         if not self._lock.acquire(blocking=False):
             raise ConcurrentUseError("another thread is inside this session")
         try:

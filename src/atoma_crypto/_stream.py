@@ -28,9 +28,7 @@ class V1Sealer:
         self._len: CData = ffi.new("size_t *")
         self._scratch: Scratch | None = None
 
-    def open_request(
-        self, envelope: _envelope.RequestEnvelope, key: SecretKey, signing: SigningKey | None
-    ) -> bytes:
+    def open_request(self, envelope: _envelope.RequestEnvelope, key: SecretKey, signing: SigningKey | None) -> bytes:
         """The body of the request. EnvelopeError, AuthenticationError."""
         texts = (
             ("ciphertext", envelope.ciphertext),
@@ -173,9 +171,7 @@ class V1Opener:
         _core.check(status)
         limits = self._limits
         _core.check(
-            lib.ac_v1_opener_set(
-                self._native, limits.max_event_bytes, limits.max_line_bytes, refuse_nonce_reuse
-            )
+            lib.ac_v1_opener_set(self._native, limits.max_event_bytes, limits.max_line_bytes, refuse_nonce_reuse)
         )
         return bytes(out.view[: self._sizes[0]])
 

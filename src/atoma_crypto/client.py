@@ -26,9 +26,10 @@ def _check_u64(value: object, name: str) -> None:
 class ClientSession(Session):
     """One request and its answer: bytes in, bytes out. It has no socket; for each call make a new one.
 
-    `node_public_key` comes from the lock reply, as does `stack_small_id` (0 to 2^64−1). `model` is shown in clear to routers.
-    `nonce_reuse`: what to do with a stream that repeats a nonce, as deployed nodes do: "warn" (once, NonceReuseWarning) or
-    "error" (NonceReuseError). `endpoint` and `clock` matter to protocol v2, which binds and checks them.
+    `node_public_key` comes from the lock reply, as does `stack_small_id` (0 to 2^64-1). `model` is shown in clear to
+    routers. `nonce_reuse`: what to do with a stream that repeats a nonce, as deployed nodes do: "warn" (once,
+    NonceReuseWarning) or "error" (NonceReuseError). `endpoint` and `clock` matter to protocol v2, which binds and
+    checks them.
     """
 
     __slots__ = (
@@ -76,9 +77,10 @@ class ClientSession(Session):
     def seal_request(self, body: Buffer, *, stream: bool, num_compute_units: int | None = None) -> bytes:
         """The envelope to send: compact JSON, as the deployed SDKs write it.
 
-        `body` is the plaintext request, a JSON object whose `stream` (absent means false) equals `stream`: LocalProtocolError
-        otherwise. Draws a fresh X25519 key, a 16-byte salt and a 12-byte nonce. `num_compute_units` (0 to 2^64−1)
-        is left out if None. InvalidKeyError: the node's key gives an all-zero shared secret. After an error the session is as it was.
+        `body` is the plaintext request, a JSON object whose `stream` (absent means false) equals `stream`:
+        LocalProtocolError otherwise. Draws a fresh X25519 key, a 16-byte salt and a 12-byte nonce. `num_compute_units`
+        (0 to 2^64-1) is left out if None. InvalidKeyError: the node's key gives an all-zero shared secret. After an
+        error the session is as it was.
         """
         if not isinstance(stream, bool):
             raise TypeError(f"stream must be bool, not {type(stream).__name__}")
@@ -110,8 +112,8 @@ class ClientSession(Session):
     def open_response(self, raw: Buffer) -> bytes:
         """The plaintext of an answer that is not streamed, verified.
 
-        EnvelopeError: not the JSON of a v1 reply. AuthenticationError: tag or hash do not hold. NonceReuseError: the request
-        itself came back. MessageTooLargeError. After any of these the session has failed.
+        EnvelopeError: not the JSON of a v1 reply. AuthenticationError: tag or hash do not hold. NonceReuseError: the
+        request itself came back. MessageTooLargeError. After any of these the session has failed.
         """
         if not isinstance(raw, bytes | bytearray | memoryview):
             raise TypeError(f"raw must be bytes, bytearray or memoryview, not {type(raw).__name__}")
@@ -146,7 +148,7 @@ class ClientSession(Session):
             self._end()
 
     def next_event(self) -> Chunk | EndOfStream | NeedData:
-        """The next chunk, verified; NEED_DATA if it is not complete; EndOfStream after receive_eof(), from then on always.
+        """The next chunk, verified; NEED_DATA if it is not complete; EndOfStream after receive_eof(), then for ever.
 
         FramingError, AuthenticationError, NonceReuseError, MessageTooLargeError, and TruncatedStreamError if the bytes
         ended inside an event: the session has failed. Chunks that came before the fault are given first.

@@ -1,8 +1,8 @@
 """Primitives, for those who know what they are doing.
 
-DANGER. Nothing here protects you from yourself: a nonce used twice under one key gives away the key stream and the key of
-the authenticator, an unauthenticated public key gives the secret to whoever sent it. The sessions of this package
-(`ClientSession`, `NodeSession`) use these functions rightly; use this module only to test, or to build another protocol.
+DANGER. Nothing here protects you from yourself: a nonce used twice under one key gives away the key stream and the key
+of the authenticator, an unauthenticated public key gives the secret to whoever sent it. The sessions of this package
+(`ClientSession`, `NodeSession`) use these functions rightly; use this module to test, or to build another protocol.
 """
 
 from . import _core

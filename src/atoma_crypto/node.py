@@ -13,10 +13,10 @@ from ._typing import Buffer, Protocol, Usage
 
 
 class NodeSession(Session):
-    """One request and its answer, on the node: bytes in, bytes out. It has no socket; for each request make a new one.
+    """One request and its answer, on the node: bytes in, bytes out. It has no socket; make one for each request.
 
-    `keys` is the node's SecretKey. With `signing_key`, a SigningKey or its 32-byte seed, every reply and event carries a Sui
-    signature (Ed25519) of its hash; without, `signature` is the empty string. `replay_cache` and `clock` matter to
+    `keys` is the node's SecretKey. With `signing_key`, a SigningKey or its 32-byte seed, every reply and event carries a
+    Sui signature (Ed25519) of its hash; without, `signature` is the empty string. `replay_cache` and `clock` matter to
     protocol v2; v1 has no protection against replay.
     """
 
@@ -55,7 +55,8 @@ class NodeSession(Session):
         """Open and verify a request envelope, UTF-8 JSON.
 
         MessageTooLargeError; EnvelopeError: malformed, or `stream` of the body is not a boolean or not the envelope's;
-        AuthenticationError: another node's key, an all-zero shared secret, tag or hash. After any of these the session has failed.
+        AuthenticationError: another node's key, an all-zero shared secret, tag or hash. After any of these the session
+        has failed.
         """
         if not isinstance(raw, bytes | bytearray | memoryview):
             raise TypeError(f"raw must be bytes, bytearray or memoryview, not {type(raw).__name__}")
@@ -86,7 +87,7 @@ class NodeSession(Session):
         )
 
     def seal_response(self, body: Buffer, usage: Usage | None = None) -> bytes:
-        """The one JSON object that answers a request which is not a stream. `usage` is shown in clear, for billing."""
+        """The JSON object that answers a request which is not a stream. `usage` is shown in clear, for billing."""
         self._begin("seal_response")
         try:
             raw = self._sealer.reply(body, _envelope.write_usage(usage))
@@ -102,7 +103,8 @@ class NodeSession(Session):
     def seal_chunk(self, plaintext: Buffer, usage: Usage | None = None) -> bytes:
         """One finished SSE event. `usage` is shown in clear, for billing. Each event has a nonce of its own.
 
-        ValueError: the event would be longer than `limits.max_event_bytes`. LimitExceededError: 2^32 chunks or 2^36 bytes were sealed.
+        ValueError: the event would be longer than `limits.max_event_bytes`. LimitExceededError: 2^32 chunks or 2^36
+        bytes were sealed.
         """
         self._begin("seal_chunk")
         try:
@@ -121,9 +123,7 @@ class NodeSession(Session):
             raise TypeError("plaintexts must be a sequence of buffers")
         self._begin("seal_chunk")
         try:
-            return self._sealer.events(
-                plaintexts, _envelope.write_usage(usage), self._limits.max_event_bytes
-            )
+            return self._sealer.events(plaintexts, _envelope.write_usage(usage), self._limits.max_event_bytes)
         except BaseException as exc:
             self._judge(exc)
             raise
@@ -131,7 +131,7 @@ class NodeSession(Session):
             self._end()
 
     def finish(self, usage: Usage | None = None) -> bytes:
-        """End the stream. In v1 the wire has no end: b"", and `usage` must have gone with a chunk (LocalProtocolError)."""
+        """End the stream. v1's wire has no end: b"", and `usage` must have gone with a chunk (LocalProtocolError)."""
         self._begin("finish")
         try:
             if usage is not None:
