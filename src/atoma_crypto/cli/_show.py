@@ -1,0 +1,221 @@
+"""The demo itself: a node, a recording router, a client, and three turns of a conversation between them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import uvicorn
+from rich.console import Console
+from rich.live import Live
+
+import atoma_crypto as ac
+from atoma_crypto.cli import _view
+from atoma_crypto.cli._leak import search
+from atoma_crypto.cli._proxy import RecordingProxy
+from atoma_crypto.cli._wire import look, parsed
+from atoma_crypto.server.eliza import ElizaModel
+from atoma_crypto.server.node import create_app
+
+PROMPTS = (
+    "Hello! My doctor says that I need a second opinion about my heart.",
+    "I am afraid that someone between us reads this.",
+    "So what does the router see?",
+)
+_WORD_SECONDS = 0.07  # the pace of a reader, for a terminal; a log does not wait
+_START_SECONDS = 10.0
+_REPLAYS = 5  # so that the median tells of warm code
+_MODEL = "eliza"
+
+
+@dataclass(slots=True)
+class Turn:
+    """One question and its answer, as the client has them."""
+
+    messages: list[dict[str, str]] = field(repr=False)
+    answer: str = field(default="", repr=False)
+    plaintexts: list[bytes] = field(default_factory=list, repr=False)
+
+    @property
+    def prompt(self) -> str:
+        """What the user said."""
+        return self.messages[-1]["content"]
+
+
+def show(*, chat: bool) -> int:
+    """Hold the conversation and draw it; 1 if any of its words was found on the wire."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without these characters is no reason to stop
+    console = _view.console()
+    model = ElizaModel(seed=8, delay=_WORD_SECONDS if console.is_terminal else 0)
+    with (
+        closing(ac.SecretKey.generate()) as key,
+        _running_node(key, model) as address,
+        RecordingProxy(address) as proxy,
+        _http(proxy) as http,
+    ):
+        demo = _Demo(console, http, proxy, key)
+        console.print(_view.opening())
+        demo.converse(PROMPTS)
+        if chat:
+            demo.converse(_typed(console))
+        return demo.conclude()
+
+
+class _Demo:
+    def __init__(self, console: Console, http: httpx.Client, proxy: RecordingProxy, key: ac.SecretKey) -> None:
+        self._console = console
+        self._http = http
+        self._proxy = proxy
+        self._key = key  # the node's, in the same process
+        self._expected = key.public_key
+        self._turns: list[Turn] = []
+
+    def converse(self, prompts: Iterable[str]) -> None:
+        """Hold one conversation, drawing each turn as it comes."""
+        messages: list[dict[str, str]] = []
+        for prompt in prompts:
+            messages.append({"role": "user", "content": prompt})
+            turn = Turn(list(messages))
+            stack_small_id = self._lock()
+            self._hold(turn, stack_small_id)
+            messages.append({"role": "assistant", "content": turn.answer})
+            self._turns.append(turn)
+
+    def _lock(self) -> int:
+        reply = self._http.post("/v1/nodes/lock", json={"model": _MODEL}).raise_for_status().json()
+        # v1 gives no evidence for the key. Whoever knows it from elsewhere compares, as here.
+        if ac.PublicKey.from_base64(reply["public_key"]).fingerprint() != self._expected.fingerprint():
+            raise SystemExit("the lock names a key that is not the node's")
+        if not self._turns:
+            self._console.print(_view.locked(reply, self._expected.fingerprint()))
+        return int(reply["stack_small_id"])
+
+    def _hold(self, turn: Turn, stack_small_id: int) -> None:
+        number = len(self._turns) + 1
+        title = f"turn {number} of {len(PROMPTS)}" if number <= len(PROMPTS) else f"turn {number}"
+        body = json.dumps({"model": _MODEL, "messages": turn.messages, "stream": True}, ensure_ascii=False)
+        session = ac.ClientSession(self._expected, model=_MODEL, stack_small_id=stack_small_id, protocol="v1")
+        with session, Live(console=self._console, auto_refresh=False, transient=True) as live:
+            sealed = session.seal_request(body.encode(), stream=True)
+            headers = {"content-type": "application/json", "accept": "text/event-stream"}
+            with self._http.stream(
+                "POST", "/v1/confidential/chat/completions", content=sealed, headers=headers
+            ) as response:
+                response.raise_for_status()
+                passed = self._proxy.connections[-1]
+                for data in response.iter_raw():
+                    session.receive_data(data)
+                    for event in session.events():
+                        if not isinstance(event, ac.Chunk):
+                            continue
+                        turn.plaintexts.append(event.plaintext)
+                        turn.answer += _words(event.plaintext)
+                        live.update(_view.turn(title, turn.prompt, turn.answer, look(passed)), refresh=True)
+            session.receive_eof()  # raises if the stream broke off inside an event
+        self._console.print(_view.turn(title, turn.prompt, turn.answer, look(passed)))
+
+    def conclude(self) -> int:
+        """Show one event in full, what v1 leaves in clear, the figures, and whether a word came through."""
+        turn, passed = self._turns[-1], self._proxy.connections[-1]
+        first_word = 1  # the event before it only names the role
+        self._console.print(_view.event(look(passed).events[first_word], turn.plaintexts[first_word]))
+        self._console.print(_view.in_clear())
+        recorded = self._proxy.recorded()
+        result = search(recorded, [text for turn in self._turns for text in (turn.prompt, turn.answer)])
+        self._console.print(_view.verdict(result, len(recorded)))
+        self._console.print(self._figures(len(recorded)))
+        return 1 if result.found else 0
+
+    def _figures(self, recorded_len: int) -> str:
+        count = sum(len(turn.plaintexts) for turn in self._turns)
+        spent = [each for _ in range(_REPLAYS) for turn in self._turns for each in self._replay(turn)]
+        sealing, opening = (statistics.median(ns) / 1000 for ns in zip(*spent, strict=True))
+        return (
+            f"{count} events, {recorded_len:,} bytes; µs per event, network aside: "
+            f"{sealing:.1f} to seal, {opening:.1f} to open"
+        )
+
+    def _replay(self, turn: Turn) -> Iterator[tuple[int, int]]:
+        """Seal and open a turn's events again; gives the nanoseconds that each took.
+
+        While they were on their way, the two ends, the proxy and the picture took turns at one interpreter,
+        and a clock would have shown that instead.
+        """
+        client = ac.ClientSession(self._expected, model=_MODEL, stack_small_id=1, protocol="v1")
+        with client, ac.NodeSession(self._key, protocols=("v1",)) as node:
+            node.open_request(client.seal_request(b'{"stream":true}', stream=True))
+            for plaintext in turn.plaintexts:
+                begun = time.perf_counter_ns()
+                event = node.seal_chunk(plaintext)
+                sealed = time.perf_counter_ns()
+                client.receive_data(event)
+                client.next_event()
+                yield sealed - begun, time.perf_counter_ns() - sealed
+
+
+def _words(plaintext: bytes) -> str:
+    """Read the words that a chunk adds to the answer."""
+    choices = parsed(plaintext).get("choices")
+    delta = choices[0].get("delta") if isinstance(choices, list) and choices else None
+    content = delta.get("content") if isinstance(delta, dict) else None
+    return content if isinstance(content, str) else ""
+
+
+def _typed(console: Console) -> Iterator[str]:
+    """Read what the user types, until the end of the input, an empty line or /quit."""
+    console.print("Your turn: ask about keys, privacy or the router, or talk of yourself. An empty line ends it.")
+    while True:
+        try:
+            line = input("you> " if sys.stdin.isatty() else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if line in {"", "/quit"}:
+            return
+        yield line
+
+
+def _http(proxy: RecordingProxy) -> httpx.Client:
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{proxy.port}",
+        headers={"authorization": "Bearer demo"},
+        limits=httpx.Limits(max_keepalive_connections=0),  # an exchange to a connection: easy to tell apart
+        timeout=_START_SECONDS,
+        trust_env=False,  # no other proxy may stand in between
+    )
+
+
+@contextmanager
+def _running_node(key: ac.SecretKey, model: ElizaModel) -> Iterator[tuple[str, int]]:
+    """Serve a node on a free loopback port; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            create_app(key, model),
+            log_config=None,
+            access_log=False,
+            ws="none",
+            date_header=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), name="node")
+        thread.start()
+        try:
+            deadline = time.monotonic() + _START_SECONDS
+            while not server.started:
+                if not thread.is_alive() or time.monotonic() > deadline:
+                    raise SystemExit("the node did not start")
+                time.sleep(0.01)
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
