@@ -177,16 +177,8 @@ class Scratch:
         self.ptr = ffi.gc(memory, lambda p, cap=cap: lib.ac_wipe(p, cap))
         self.view = ffi.buffer(memory)
 
-    def grown(self, need: int) -> "Scratch":
-        """Itself if `need` bytes fit, else a larger one."""
-        return self if need <= self.cap else Scratch(max(need, 2 * self.cap))
 
-    def wipe(self) -> None:
-        """Zero all of it."""
-        lib.ac_wipe(self.ptr, self.cap)
-
-
-# ---- AES-256-GCM -------------------------------------------------------------------------------------------------------
+# ---- AES-256-GCM -----------------------------------------------------------------------------------------------------
 
 
 class Aes256Gcm:

@@ -13,6 +13,10 @@ from ._typing import Buffer, Usage
 
 _FIRST_SCRATCH: Final = 4096
 _BATCH: Final = 64  # events that one call opens at most
+_OK: Final = lib.AC_OK
+_PUNT: Final = lib.AC_PUNT
+_CAPACITY: Final = lib.AC_ERR_CAPACITY
+_SPAN: Final = lib.AC_V1_SPAN
 _SIZE_MAX: Final = 2 ** (8 * ffi.sizeof("size_t")) - 1
 # size_t as the array module calls it
 _SIZE_T: Final = next(code for code in "QLI" if array(code).itemsize == ffi.sizeof("size_t"))
@@ -126,14 +130,15 @@ class V1Sealer:
 class V1Opener:
     """A client's side of one v1 exchange: made by sealing the request, it opens the answer."""
 
-    __slots__ = ("_chunks", "_data", "_limits", "_native", "_pos", "_scratch", "_sizes", "_spans", "_usage")
+    __slots__ = ("_chunks", "_data", "_limits", "_native", "_outputs", "_pos", "_scratch", "_sizes", "_spans", "_usage")
 
     def __init__(self, limits: Limits) -> None:
         self._native: CData = _core.new("ac_v1_opener *", lib.ac_v1_opener_wipe)
         self._limits = limits
         self._scratch: Scratch | None = None
-        self._spans: CData = None
+        self._spans: CData = ffi.NULL
         self._sizes: CData = ffi.new("size_t[4]")  # out_len, count, punt_pos, consumed
+        self._outputs = tuple(self._sizes + place for place in range(4))
         self._data: bytes | bytearray = b""
         self._pos = 0  # bytes of _data that are done with
         self._chunks = 0
@@ -197,10 +202,8 @@ class V1Opener:
             raise MessageTooLargeError(f"the answer is longer than {limit} bytes")
         scratch = self._room(lib.ac_base64_decoded_max(len(raw)))
         sizes = self._sizes
-        status = lib.ac_v1_reply_open(
-            self._native, scratch.ptr, scratch.cap, sizes, sizes + 1, sizes + 2, raw, len(raw)
-        )
-        if status == lib.AC_PUNT:
+        status = lib.ac_v1_reply_open(self._native, scratch.ptr, scratch.cap, *self._outputs[:3], raw, len(raw))
+        if status == _PUNT:
             message = _envelope.read_sealed(raw, "the answer", EnvelopeError)
             plaintext = self._sealed(message, EnvelopeError)
             self._usage = message.usage
@@ -230,59 +233,61 @@ class V1Opener:
 
     def chunks(self) -> list[Chunk]:
         """The chunks of the next complete events, at most a batch. Empty: more bytes are needed."""
-        while True:
-            if self._pos == len(self._data):
-                return []
-            with ffi.from_buffer("uint8_t[]", self._data) as data:
-                status, found = self._open(data + self._pos, len(self._data) - self._pos)
-            if status == lib.AC_PUNT:
+        while self._pos != len(self._data):
+            if type(self._data) is bytes and self._pos == 0:  # the common case: cffi takes bytes as they are
+                status = self._open(self._data, len(self._data))
+            else:
+                with ffi.from_buffer("uint8_t[]", self._data) as data:
+                    status = self._open(data + self._pos, len(self._data) - self._pos)
+            if status == _OK:
+                return self._opened()
+            if status == _PUNT:
                 chunk = self._open_any()
-                if chunk is None:
-                    continue
-                return [chunk]
-            if status == lib.AC_ERR_CAPACITY:
+                if chunk is not None:
+                    return [chunk]
+            elif status == _CAPACITY:
                 self._room(self._sizes[0])
-                continue
-            if status:
+            else:
                 raise _core.error(status, FramingError)
-            return found
+        return []
 
-    def _open(self, data: CData, length: int) -> tuple[int, list[Chunk]]:
-        """Let the core open what is complete; its plaintexts are copied out at once."""
-        scratch, sizes = self._room(_FIRST_SCRATCH), self._sizes
-        if self._spans is None:
-            self._spans = ffi.new("size_t[]", lib.AC_V1_SPAN * _BATCH)
-        status = lib.ac_v1_events_open(
+    def _open(self, data: CData, length: int) -> int:
+        """Let the core open what is complete."""
+        scratch = self._scratch or self._room(_FIRST_SCRATCH)
+        out_len, count, punt_pos, consumed = self._outputs
+        return lib.ac_v1_events_open(
             self._native,
             scratch.ptr,
             scratch.cap,
-            sizes,
+            out_len,
             self._spans,
             _BATCH,
-            sizes + 1,
-            sizes + 2,
-            sizes + 3,
+            count,
+            punt_pos,
+            consumed,
             data,
             length,
         )
-        if status != lib.AC_OK:
-            return status, []
+
+    def _opened(self) -> list[Chunk]:
+        """What the core has opened, copied out at once."""
+        _, count, _, consumed = ffi.unpack(self._sizes, 4)
+        base = self._pos
+        self._pos += consumed
+        view = self._room(_FIRST_SCRATCH).view
+        spans = ffi.unpack(self._spans, _SPAN * count)
         found = []
         begin = 0
-        index = self._chunks
-        spans = ffi.unpack(self._spans, lib.AC_V1_SPAN * sizes[1])
-        base = self._pos
-        self._pos += sizes[3]
-        for plaintext_len, usage_pos, usage_len in zip(spans[::3], spans[1::3], spans[2::3], strict=True):
+        for place in range(0, _SPAN * count, _SPAN):
+            end = begin + spans[place]
             usage = None
-            if usage_len:
-                at = base + usage_pos
-                usage = self._usage = _envelope.read_usage(bytes(self._data[at : at + usage_len]), FramingError)
-            found.append(Chunk(scratch.view[begin : begin + plaintext_len], index, usage))
-            begin += plaintext_len
-            index += 1
-        self._chunks = index
-        return status, found
+            if spans[place + 2]:
+                at = base + spans[place + 1]
+                usage = self._usage = _envelope.read_usage(bytes(self._data[at : at + spans[place + 2]]), FramingError)
+            found.append(Chunk(view[begin:end], self._chunks, usage))
+            self._chunks += 1
+            begin = end
+        return found
 
     def _open_any(self) -> Chunk | None:
         """An event that the C reader leaves to the general parsers. None: it carries no chunk."""
@@ -318,6 +323,8 @@ class V1Opener:
 
     def _room(self, need: int) -> Scratch:
         scratch = self._scratch
+        if scratch is None:
+            self._spans = ffi.new("size_t[]", _SPAN * _BATCH)
         if scratch is None or scratch.cap < need:
             scratch = self._scratch = Scratch(max(need, _FIRST_SCRATCH, 2 * scratch.cap if scratch else 0))
         return scratch

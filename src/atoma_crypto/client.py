@@ -155,9 +155,9 @@ class ClientSession(Session):
         """
         self._begin("next_event")
         try:
-            if self._end_of_stream is not None:
-                return self._end_of_stream
             if not self._ready:
+                if self._end_of_stream is not None:
+                    return self._end_of_stream
                 self._ready.extend(self._opener.chunks())
                 if not self._warned and self._opener.nonce_reused:
                     self._warned = True

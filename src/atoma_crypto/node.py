@@ -15,9 +15,9 @@ from ._typing import Buffer, Protocol, Usage
 class NodeSession(Session):
     """One request and its answer, on the node: bytes in, bytes out. It has no socket; make one for each request.
 
-    `keys` is the node's SecretKey. With `signing_key`, a SigningKey or its 32-byte seed, every reply and event carries a
-    Sui signature (Ed25519) of its hash; without, `signature` is the empty string. `replay_cache` and `clock` matter to
-    protocol v2; v1 has no protection against replay.
+    `keys` is the node's SecretKey. With `signing_key`, a SigningKey or its 32-byte seed, every reply and event carries
+    a Sui signature (Ed25519) of its hash; without, `signature` is the empty string. `replay_cache` and `clock` matter
+    to protocol v2; v1 has no protection against replay.
     """
 
     __slots__ = ("_key", "_limits", "_sealer", "_signing")
