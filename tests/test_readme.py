@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_they_are_as_short_as_promised(programs: tuple[str, str]) -> None:
 
 def test_the_client_reads_what_the_node_says(programs: tuple[str, str]) -> None:
     client, node = programs
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(compile(node, "node.py", "exec"), names)  # noqa: S102 - that is the test
     with serving(names["app"]) as url:
         ran = subprocess.run(
@@ -46,7 +47,7 @@ def test_the_client_reads_what_the_node_says(programs: tuple[str, str]) -> None:
 
 def test_the_client_reads_what_the_docs_own_node_says(programs: tuple[str, str]) -> None:
     (node,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "node.md").read_text(encoding="utf-8"), re.DOTALL)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(compile(node, "node.py", "exec"), names)  # noqa: S102 - that is the test
     with serving(names["app"]) as url:
         client = programs[0].replace("http://127.0.0.1:8000", url)

@@ -246,6 +246,7 @@ class V1Opener:
                 if chunk is not None:
                     return [chunk]
             elif status == _CAPACITY:
+                self._pos += self._sizes[3]  # what stood before it: a byte order mark, `[DONE]`
                 self._room(self._sizes[0])
             else:
                 raise _core.error(status, FramingError)
