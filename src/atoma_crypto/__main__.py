@@ -1,4 +1,4 @@
-"""``python -m atoma_crypto`` is ``atoma-crypto``."""
+"""`python -m atoma_crypto` is `atoma-crypto`."""
 
 import sys
 

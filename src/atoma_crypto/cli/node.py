@@ -1,0 +1,163 @@
+"""`atoma-crypto node`: a confidential node on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import math
+import os
+import re
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import atoma_crypto as ac
+
+if TYPE_CHECKING:
+    from atoma_crypto.server.model import Model
+
+    # generic in the stubs alone, so that this name is good for annotations only
+    SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_SEED_BYTES = 32
+_SIGN_KEY_FILE_CAP = 1024  # no form of a seed is longer, white space included
+_SHUTDOWN_SECONDS = 5  # for the streams that are still being written
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Add `node` to the sub-commands."""
+    parser = subparsers.add_parser(
+        "node",
+        help="run a confidential node",
+        description="Run a confidential node in front of an OpenAI-compatible service, or of a built-in "
+        "model called eliza. Its key is made at start and kept in memory only.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=_port, default=8080, help="port to listen on, 0 for a free one (%(default)s)")
+    parser.add_argument(
+        "--upstream",
+        metavar="URL",
+        help="OpenAI-compatible service that answers, e.g. http://127.0.0.1:8000/v1",
+    )
+    parser.add_argument(
+        "--token",
+        default=os.environ.get("ATOMA_CRYPTO_TOKEN"),
+        help="the one bearer token to accept (environment: ATOMA_CRYPTO_TOKEN; without it any is accepted)",
+    )
+    parser.add_argument(
+        "--sign-key",
+        metavar="FILE",
+        type=Path,
+        help="Ed25519 seed that signs replies: 32 bytes, or 64 hexadecimal digits, or base64",
+    )
+    parser.add_argument(
+        "--max-request-bytes",
+        metavar="N",
+        type=int,
+        default=ac.Limits().max_request_bytes,
+        help="longest sealed request (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, help="make eliza answer the same every time")
+    parser.add_argument("--delay", metavar="SECONDS", type=_seconds, help="pause of eliza between words (0)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted. Prints one line when it listens: its address and its key's fingerprint."""
+    import uvicorn  # noqa: PLC0415 - the extra may be missing, and then main() says so
+
+    from atoma_crypto.server.node import create_app  # noqa: PLC0415 - needs the extra too
+
+    try:
+        seed = None if arguments.sign_key is None else read_sign_key(arguments.sign_key)
+        listener = _listen(arguments.host, arguments.port)
+    except (OSError, ValueError) as error:
+        return _refuse(error)
+    with ExitStack() as held:
+        held.enter_context(listener)
+        key = held.enter_context(ac.SecretKey.generate())
+        signing_key = None if seed is None else held.enter_context(ac.SigningKey.from_bytes(seed))
+        try:
+            app = create_app(
+                key,
+                _model(arguments),
+                token=arguments.token,
+                signing_key=signing_key,
+                max_request_bytes=arguments.max_request_bytes,
+            )
+        except ValueError as error:
+            return _refuse(error)
+        sys.stdout.write(f"listening on {_url(listener)} (public key {key.public_key.fingerprint()})\n")
+        sys.stdout.flush()
+        # requests are not logged: they say who asks when and how much
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=_SHUTDOWN_SECONDS
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            return 130
+    return 0
+
+
+def read_sign_key(path: Path) -> bytes:
+    """Read an Ed25519 seed of 32 bytes: raw, in hexadecimal or in base64, white space around it ignored.
+
+    Raises ValueError, which shows nothing of the content, for anything else, and OSError.
+    """
+    with path.open("rb") as file:
+        content = file.read(_SIGN_KEY_FILE_CAP + 1)
+    if len(content) == _SEED_BYTES:  # first, for a raw seed may begin or end with white space
+        return content
+    content = content.strip()
+    if len(content) == _SEED_BYTES:
+        return content
+    if re.fullmatch(rb"[0-9A-Fa-f]{64}", content):
+        return bytes.fromhex(content.decode())
+    if re.fullmatch(rb"[0-9A-Za-z+/]{43}=", content):
+        return base64.b64decode(content)
+    raise ValueError(f"{path} holds no Ed25519 seed: 32 bytes, or 64 hexadecimal digits, or base64 of 32 bytes")
+
+
+def _model(arguments: argparse.Namespace) -> Model:
+    if arguments.upstream is None:
+        from atoma_crypto.server.eliza import ElizaModel  # noqa: PLC0415 - the server's, as in run()
+
+        return ElizaModel(arguments.seed, arguments.delay or 0.0)
+    if arguments.seed is not None or arguments.delay is not None:
+        raise ValueError("--seed and --delay are eliza's: an upstream has its own")
+
+    from atoma_crypto.server.upstream import HttpUpstream  # noqa: PLC0415 - needs httpx
+
+    return HttpUpstream(arguments.upstream)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 1 << 16:
+        raise ValueError(text)
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _refuse(error: Exception) -> int:
+    sys.stderr.write(f"atoma-crypto node: {error}\n")
+    return 2

@@ -1,0 +1,77 @@
+"""What every endpoint does alike: who may ask, how much may be sent, and how a refusal is written."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from contextlib import suppress
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ExceptionHandler
+
+
+class RefusalError(HTTPException):
+    """A refusal with the code that its JSON shows; `message` is fixed text, never a part of the request."""
+
+    def __init__(self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, headers)
+        self.code = code
+
+
+def error_response(status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Write `{"error":{"code","message"}}`, the shape of every error."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+def internal_error() -> JSONResponse:
+    """Write the 500 that tells nothing: the message of deployed nodes."""
+    return error_response(500, "INTERNAL_ERROR", "Internal server error occurred")
+
+
+def check_bearer(request: Request, token: bytes | None) -> None:
+    """Refuse with 401 without a bearer token, or with another than `token`; None takes any."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    given = given.strip()
+    known = token is None or hmac.compare_digest(given.encode("latin-1"), token)
+    if scheme.lower() != "bearer" or not given or not known:
+        raise RefusalError(401, "AUTH_ERROR", "A valid bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+
+
+async def read_body(request: Request, limit: int) -> bytearray:
+    """Read a body of at most `limit` bytes; refuse a longer one with 413 as soon as that is known."""
+    # The rest is not read: the connection must end, or the server would go on reading to throw it away.
+    refusal = RefusalError(413, "TOO_LARGE", f"The body is larger than {limit} bytes", headers={"Connection": "close"})
+    with suppress(ValueError):
+        if int(request.headers.get("content-length", "")) > limit:
+            raise refusal
+    body = bytearray()
+    async for part in request.stream():
+        if len(body) + len(part) > limit:
+            raise refusal
+        body += part
+    return body
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - for the type: it is registered for nothing else
+    # Starlette's own are 404 and 405, and the name of the status is the code
+    code = error.code if isinstance(error, RefusalError) else HTTPStatus(error.status_code).name
+    return error_response(error.status_code, code, error.detail, headers=error.headers)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # nobody is left to read it
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    return internal_error()
+
+
+EXCEPTION_HANDLERS: Mapping[type[Exception], ExceptionHandler] = {
+    HTTPException: _refused,
+    ClientDisconnect: _gone,
+    Exception: _unexpected,
+}
