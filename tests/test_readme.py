@@ -41,7 +41,7 @@ def test_the_client_reads_what_the_node_says(programs: tuple[str, str]) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
         "Why do you say: I feel watched. ",
-        "EndOfStream(chunk_count=7, usage=None)",
+        "EndOfStream(chunk_count=8, usage=None)",
     ]
 
 
