@@ -156,8 +156,10 @@ int ac_v1_events_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t
   if (status != AC_OK) return status;
   uint8_t *p = out;
   const uint8_t *in = plaintexts;
-  for (size_t i = 0; i < count && status == AC_OK; in += plaintext_lens[i], i++)
+  for (size_t i = 0; i < count && status == AC_OK; i++) {
     status = write_event(sealer, &p, in, plaintext_lens[i], usage, usage_len);
+    if (plaintext_lens[i] != 0) in += plaintext_lens[i]; /* NULL perhaps, where all are empty */
+  }
   if (status == AC_OK) *out_len = bytes;
   aci_v1_sealer_leave(sealer, status);
   return status;

@@ -47,6 +47,11 @@ static int is_data_line(const uint8_t *line, size_t len) {
   return len >= 4 && memcmp(line, "data", 4) == 0 && (len == 4 || line[4] == ':');
 }
 
+/* Also of a line that has only begun: a verdict must not depend on where the bytes were split. */
+static int may_be_data_line(const uint8_t *line, size_t len) {
+  return len < 4 ? memcmp(line, "data", len) == 0 : is_data_line(line, len);
+}
+
 /* Bytes past a byte order mark at the very start, or SIZE_MAX if that cannot be told yet. */
 static size_t skip_mark(const uint8_t *in, size_t len) {
   static const uint8_t mark[3] = {0xef, 0xbb, 0xbf};
@@ -72,7 +77,7 @@ static void read_line(place *p, const uint8_t *in, size_t end) {
 static int too_large(const ac_v1_opener *o, const place *p, const uint8_t *in, size_t end) {
   const size_t len = end - p->line;
   if (end - p->event > o->max_event_bytes) return 1;
-  return len > o->max_line_bytes && !is_data_line(in + p->line, len);
+  return len > o->max_line_bytes && !may_be_data_line(in + p->line, len);
 }
 
 /* Find the next event that has data. AC_OK: p->data_... says where, and `behind` is the place after the event.
@@ -108,7 +113,8 @@ static int next_event(ac_v1_opener *o, place *p, place *behind, const uint8_t *i
 static int open_event(ac_v1_opener *o, uint8_t *out, size_t out_cap, size_t *out_len, size_t span[AC_V1_SPAN],
                       const uint8_t *in, const place *p) {
   aci_v1_members m;
-  if (p->data_lines != 1 || aci_v1_read_members(&m, in + p->data_pos, p->data_len) != AC_OK) return AC_PUNT;
+  if (p->data_lines != 1 || p->data_len == 0) return AC_PUNT; /* `in` may be NULL then */
+  if (aci_v1_read_members(&m, in + p->data_pos, p->data_len) != AC_OK) return AC_PUNT;
   const size_t need = ac_base64_decoded_max(m.ciphertext.len);
   if (out_cap < need) {
     *out_len = need;
@@ -133,6 +139,7 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
   int status = aci_v1_opener_enter(opener);
   if (status != AC_OK) return status;
   place p = load_place(opener), behind = {0};
+  const uint32_t started = opener->started, skipped_lf = opener->skip_lf;
   size_t used = 0;
   *count = *consumed = *out_len = 0;
 
@@ -152,7 +159,7 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
     }
     if (status == AC_OK && !is_done(in, &p)) {
       size_t *const span = spans + AC_V1_SPAN * *count;
-      status = open_event(opener, out + used, out_cap - used, out_len, span, in, &p);
+      status = open_event(opener, used != 0 ? out + used : out, out_cap - used, out_len, span, in, &p);
       if (status == AC_OK) {
         used += span[0];
         ++*count;
@@ -163,10 +170,14 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
       if (whole) {
         *punt_pos = p.event;
         p = behind;
-      } else if (*count != 0 || status == AC_ERR_CAPACITY) { /* leave it to the next call */
+      } else if (*count != 0) { /* leave it to the next call */
         p = before;
         opener->skip_lf = skip_lf;
-        if (*count != 0) status = AC_OK;
+        status = AC_OK;
+      } else if (status == AC_ERR_CAPACITY) { /* the same bytes will come again, what was passed over too */
+        opener->started = started;
+        opener->skip_lf = skipped_lf;
+        goto leave;
       }
       break;
     }

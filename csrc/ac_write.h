@@ -5,7 +5,7 @@
 #include "ac_internal.h"
 
 static inline uint8_t *aci_write(uint8_t *p, const void *text, size_t len) {
-  memcpy(p, text, len);
+  if (len != 0) memcpy(p, text, len); /* text may be NULL then */
   return p + len;
 }
 

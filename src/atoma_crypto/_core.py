@@ -20,6 +20,7 @@ from ._errors import (
     NativeError,
     NonceReuseError,
     RemoteProtocolError,
+    SessionClosedError,
 )
 from ._native import ffi, lib
 from ._typing import Buffer
@@ -196,7 +197,7 @@ class Aes256Gcm:
 
     def _open_key(self) -> CData:
         if self._key is None:
-            raise LocalProtocolError("this key is closed")
+            raise SessionClosedError("this key is closed")
         return self._key
 
     def seal(self, nonce: Buffer, plaintext: Buffer, aad: Buffer = b"") -> bytes:
@@ -240,10 +241,11 @@ class Aes256Gcm:
         return length - int(TAG_BYTES)
 
     def close(self) -> None:
-        """Wipe the key."""
-        key, self._key = self._key, None
-        if key is not None:
-            ffi.release(key)  # runs its wipe; nothing refers to it any more
+        """Wipe the key, at once or when the last thread that is using it is done. Harmless when done twice."""
+        self._key = None  # ffi.release would free what another thread may be reading
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret key is not to be pickled or copied")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{' closed' if self._key is None else ''}>"

@@ -1,7 +1,8 @@
 """Protocol v1's JSON: strict readers for what comes in. Knows no keys."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -15,28 +16,55 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def load_object(text: bytes | str, what: str, error: type[RemoteProtocolError]) -> list[tuple[str, Any]]:
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
+_skip_space: Final = re.compile(r"[ \t\n\r]*").match
+
+
+def _members(text: str) -> Iterator[tuple[str, Any]]:
+    """The members of the object that `text` is. ValueError, RecursionError: it is not JSON.
+
+    Only the outermost object is taken apart here, so that members that stand twice are seen; what is nested is read
+    by json as fast as it can.
+    """
+
+    def after_space(at: int) -> int:
+        match = _skip_space(text, at)
+        return match.end() if match else at
+
+    at = after_space(after_space(0) + 1)  # past the brace, which load_object has seen
+    more = text[at : at + 1] != "}"
+    while more:
+        name, at = _DECODER.raw_decode(text, after_space(at))
+        at = after_space(at)
+        if not isinstance(name, str) or text[at : at + 1] != ":":
+            raise ValueError
+        value, at = _DECODER.raw_decode(text, after_space(at + 1))
+        yield name, value
+        at = after_space(at)
+        more = text[at : at + 1] == ","
+        at += more
+    at = after_space(at)
+    if text[at : at + 1] != "}" or after_space(at + 1) != len(text):
+        raise ValueError
+
+
+def load_object(text: bytes | str, what: str, error: type[Exception]) -> list[tuple[str, Any]]:
     """The members of a JSON object in order, those that stand twice included. `error`: it is none (RFC 8259)."""
-    members: list[tuple[str, Any]] | None = None
-
-    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal members
-        members = pairs  # the outermost object is the last to be complete
-        return dict(pairs)
-
+    problem = f"{what} is not JSON"
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        parsed = json.loads(text, object_pairs_hook=keep, parse_constant=_no_constant)
+        if text.lstrip(" \t\n\r")[:1] == "{":
+            return list(_members(text))
+        json.loads(text, parse_constant=_no_constant)
+        problem = f"{what} is not a JSON object"
     except (ValueError, RecursionError):  # ValueError: not JSON, not UTF-8, or a number too long for int()
-        raise error(f"{what} is not JSON") from None
-    if not isinstance(parsed, dict) or members is None:
-        raise error(f"{what} is not a JSON object")
-    return members
+        pass
+    raise error(problem)  # out here: json's own errors hold the text, and a context would keep them
 
 
 def _pick(
-    members: list[tuple[str, Any]], names: frozenset[str], what: str, error: type[RemoteProtocolError]
+    members: list[tuple[str, Any]], names: frozenset[str], what: str, error: type[Exception]
 ) -> dict[str, Any]:
     """Those of the members that we know; others are ignored. `error`: one of them stands twice."""
     found: dict[str, Any] = {}
@@ -182,13 +210,12 @@ def write_model(model: str) -> bytes:
     return json.dumps(model, ensure_ascii=False).encode("utf-8")
 
 
+_BODY_MEMBERS: Final = frozenset(("stream",))
+
+
 def body_stream(body: bytes, error: type[Exception]) -> bool:
     """What `stream` of a request's body says; absent means false. `error`: no JSON object, or not a boolean."""
-    try:
-        members = load_object(body, "the body", EnvelopeError)
-        stream = _pick(members, frozenset(("stream",)), "the body", EnvelopeError).get("stream", False)
-    except EnvelopeError as exc:
-        raise error(str(exc)) from None
+    stream = _pick(load_object(body, "the body", error), _BODY_MEMBERS, "the body", error).get("stream", False)
     if not isinstance(stream, bool):
         raise error("'stream' of the body is not a boolean")
     return stream

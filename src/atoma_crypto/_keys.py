@@ -99,10 +99,8 @@ class _Handle:
         return self._native
 
     def close(self) -> None:
-        """Wipe the key. Harmless when done twice."""
-        native, self._native = self._native, None
-        if native is not None:
-            ffi.release(native)  # runs its wipe; nothing refers to it any more
+        """Wipe the key, at once or when the last thread that is using it is done. Harmless when done twice."""
+        self._native = None  # ffi.release would free what another thread may be reading
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None

@@ -242,10 +242,8 @@ class V1Opener:
             if status == _OK:
                 return self._opened()
             if status == _PUNT:
-                chunk = self._open_any()
-                if chunk is not None:
-                    return [chunk]
-            elif status == _CAPACITY:
+                return [self._open_any()]
+            if status == _CAPACITY:
                 self._pos += self._sizes[3]  # what stood before it: a byte order mark, `[DONE]`
                 self._room(self._sizes[0])
             else:
@@ -290,13 +288,11 @@ class V1Opener:
             begin = end
         return found
 
-    def _open_any(self) -> Chunk | None:
-        """An event that the C reader leaves to the general parsers. None: it carries no chunk."""
+    def _open_any(self) -> Chunk:
+        """An event that the C reader leaves to the general parsers: it has data, and that is not `[DONE]`."""
         begin = self._pos + self._sizes[2]
         self._pos += self._sizes[3]
-        data = _sse.data_of(bytes(self._data[begin : self._pos]))
-        if data is None or data == b"[DONE]":
-            return None
+        data = _sse.data_of(bytes(self._data[begin : self._pos])) or b""
         message = _envelope.read_sealed(_sse.text_of(data), "an event", FramingError)
         plaintext = self._sealed(message, FramingError)
         if message.usage is not None:

@@ -1,5 +1,6 @@
 """The client's side: seal one request, open its answer."""
 
+import sys
 import time
 import warnings
 from collections import deque
@@ -121,6 +122,7 @@ class ClientSession(Session):
         try:
             plaintext = self._opener.reply(bytes(raw))
             self._step("open_response")
+            self._opener.close()
         except BaseException as exc:
             self._judge(exc)
             raise
@@ -165,7 +167,8 @@ class ClientSession(Session):
                         "the node sealed several events under one nonce: they are neither secret nor authentic "
                         "to whoever saw them",
                         NonceReuseWarning,
-                        stacklevel=2,
+                        # events() stands between, where it is the caller
+                        stacklevel=3 if sys._getframe(1).f_code is ClientSession.events.__code__ else 2,
                     )
             if self._ready:
                 return self._ready.popleft()

@@ -1,0 +1,214 @@
+"""Every action in every state: allowed if the table says so, refused without a trace if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, get_args
+
+import pytest
+
+import atoma_crypto as ac
+from atoma_crypto._core import ffi
+from atoma_crypto._state import CLIENT, CLIENT_V1, NODE, NODE_V1, Action, State, Table, require_protocol
+from helpers import REPLY_BODY, STREAM_BODY, SessionPair, native, new_client, new_node
+
+CLIENT_STATES: Final = [
+    State.IDLE,
+    State.AWAIT_RESPONSE,
+    State.AWAIT_EVENTS,
+    State.EVENTS_ENDED,
+    State.DONE,
+    State.FAILED,
+    State.CLOSED,
+]
+NODE_STATES: Final = [State.IDLE, State.RESPOND, State.STREAM, State.DONE, State.FAILED, State.CLOSED]
+
+# How each action is called; what it needs from the other end stands in the pair.
+CLIENT_CALLS: Final[dict[Action, Callable[[SessionPair], Any]]] = {
+    "seal_request": lambda p: p.client.seal_request(REPLY_BODY, stream=False),
+    "seal_request, stream": lambda p: p.client.seal_request(STREAM_BODY, stream=True),
+    "open_response": lambda p: p.client.open_response(p.node.seal_response(b"x")),
+    "receive_data": lambda p: p.client.receive_data(b": c\n"),
+    "receive_eof": lambda p: p.client.receive_eof(),
+    "next_event": lambda p: p.client.next_event(),
+    "next_event, end": lambda p: p.client.next_event(),
+}
+NODE_CALLS: Final[dict[Action, Callable[[SessionPair], Any]]] = {
+    "open_request": lambda p: p.node.open_request(new_client().seal_request(REPLY_BODY, stream=False)),
+    "open_request, stream": lambda p: p.node.open_request(new_client().seal_request(STREAM_BODY, stream=True)),
+    "seal_response": lambda p: p.node.seal_response(b"x"),
+    "seal_chunk": lambda p: p.node.seal_chunk(b"x"),
+    "finish": lambda p: p.node.finish(),
+    "abort": lambda p: p.node.abort("code", "message", 500),
+}
+
+
+def client_in(state: State) -> SessionPair:
+    pair = SessionPair(stream=state is not State.AWAIT_RESPONSE)
+    if state is State.IDLE:
+        pair.client = new_client()
+    if state in (State.EVENTS_ENDED, State.DONE):
+        pair.client.receive_data(pair.node.seal_chunk(b"x"))
+        pair.client.receive_eof()
+    if state is State.DONE:
+        assert isinstance(list(pair.client.events())[-1], ac.EndOfStream)
+    if state is State.FAILED:
+        pair.client.receive_data(b"data: x\n\n")
+        with pytest.raises(ac.FramingError):
+            pair.client.next_event()
+    if state is State.CLOSED:
+        pair.client.close()
+    assert pair.client._state is state
+    return pair
+
+
+def node_in(state: State) -> SessionPair:
+    pair = SessionPair(stream=state is not State.RESPOND)
+    if state in (State.IDLE, State.FAILED):
+        pair.node = new_node()
+    if state is State.DONE:
+        pair.node.finish()
+    if state is State.FAILED:
+        with pytest.raises(ac.EnvelopeError):
+            pair.node.open_request(b"{}")
+    if state is State.CLOSED:
+        pair.node.close()
+    assert pair.node._state is state
+    return pair
+
+
+def refused(session: ac.ClientSession | ac.NodeSession, call: Callable[[], Any], method: str) -> None:
+    state = session._state
+    before = repr(session)
+    with pytest.raises(ac.LocalProtocolError, match=f"^{method}") as caught:
+        call()
+    assert type(caught.value) is (ac.SessionClosedError if state is State.CLOSED else ac.LocalProtocolError)
+    expected = {State.CLOSED: "is closed", State.FAILED: "has failed before"}
+    assert expected.get(state, f"state is {state.value!r}") in str(caught.value)
+    assert session._state is state
+    assert repr(session) == before == f"<{type(session).__name__} {state.value}>"
+
+
+@pytest.mark.parametrize("action", CLIENT_CALLS)
+@pytest.mark.parametrize("state", CLIENT_STATES)
+def test_every_action_of_a_client_in_every_state(state: State, action: Action) -> None:
+    if action == "next_event, end":  # a result of next_event: the row of EVENTS_ENDED has a test of its own
+        action = "next_event"
+    pair = client_in(state)
+    allowed = CLIENT_V1.get(state, {})
+    if action in allowed:
+        CLIENT_CALLS[action](pair)
+        assert pair.client._state is allowed[action]
+        return
+    if action == "open_response" and pair.node._state is not State.RESPOND:
+        call: Callable[[], Any] = lambda: pair.client.open_response(b"{}")  # noqa: E731 - one of two
+    else:
+        call = lambda: CLIENT_CALLS[action](pair)  # noqa: E731 - one of two
+    refused(pair.client, call, action.partition(",")[0])
+
+
+@pytest.mark.parametrize("action", NODE_CALLS)
+@pytest.mark.parametrize("state", NODE_STATES)
+def test_every_action_of_a_node_in_every_state(state: State, action: Action) -> None:
+    pair = node_in(state)
+    allowed = NODE_V1.get(state, {})
+    if action in allowed:
+        NODE_CALLS[action](pair)
+        assert pair.node._state is allowed[action]
+        return
+    refused(pair.node, lambda: NODE_CALLS[action](pair), action.partition(",")[0])
+
+
+@pytest.mark.parametrize("state", NODE_STATES)
+def test_a_batch_is_allowed_where_a_chunk_is(state: State) -> None:
+    pair = node_in(state)
+    if "seal_chunk" in NODE_V1.get(state, {}):
+        pair.node.seal_chunks([b"x"])
+        assert pair.node._state is state
+    else:
+        refused(pair.node, lambda: pair.node.seal_chunks([b"x"]), "seal_chunk")
+
+
+def test_the_end_of_the_events() -> None:
+    pair = client_in(State.EVENTS_ENDED)
+    assert isinstance(pair.client.next_event(), ac.Chunk)
+    assert pair.client._state is State.EVENTS_ENDED
+    assert isinstance(pair.client.next_event(), ac.EndOfStream)
+    assert pair.client._state is CLIENT_V1[State.EVENTS_ENDED]["next_event, end"] is State.DONE
+
+
+@pytest.mark.parametrize("table", [CLIENT_V1, NODE_V1])
+def test_the_tables_are_whole(table: Table) -> None:
+    """All that can be reached has a row or is an end; nothing leads out of failure and closing."""
+    reached = {State.IDLE}
+    while True:
+        more = reached | {after for state in reached for after in table.get(state, {}).values()}
+        if more == reached:
+            break
+        reached = more
+    assert set(table) <= reached
+    assert State.DONE in reached
+    assert State.FAILED not in table
+    assert State.CLOSED not in table
+    assert {action for row in table.values() for action in row} <= set(get_args(Action))
+
+
+def test_every_action_is_tested() -> None:
+    assert set(CLIENT_CALLS) | set(NODE_CALLS) == set(get_args(Action))
+
+
+@pytest.mark.parametrize("state", CLIENT_STATES)
+def test_a_client_closes_in_every_state_and_twice(state: State) -> None:
+    client = client_in(state).client
+    with client as same:
+        assert same is client
+    client.close()
+    assert client._state is State.CLOSED
+    refused(client, client.next_event, "next_event")
+
+
+@pytest.mark.parametrize("state", NODE_STATES)
+def test_a_node_closes_in_every_state_and_twice(state: State) -> None:
+    node = node_in(state).node
+    with node as same:
+        assert same is node
+    node.close()
+    assert node._state is State.CLOSED
+    refused(node, lambda: node.seal_chunk(b"x"), "seal_chunk")
+
+
+def test_a_session_closes_when_its_block_fails() -> None:
+    pair = SessionPair()
+    with pytest.raises(ZeroDivisionError), pair.node, pair.client:
+        raise ZeroDivisionError
+    assert pair.node._state is pair.client._state is State.CLOSED
+
+
+def test_protocols() -> None:
+    assert require_protocol("v1", CLIENT) is CLIENT_V1
+    assert require_protocol("v1", NODE) is NODE_V1
+    for tables in (CLIENT, NODE):
+        with pytest.raises(ac.LocalProtocolError, match="v2 is not implemented in this version: use protocol='v1'"):
+            require_protocol("v2", tables)
+        for unknown in ("v3", "", "V1", None, 1, ["v1"]):
+            with pytest.raises(ValueError, match="must be 'v1' or 'v2'"):
+                require_protocol(unknown, tables)
+    later: dict[str, Table] = {"v1": CLIENT_V1, "v2": {}}
+    assert require_protocol("v2", later) is later["v2"]  # its place is there
+
+
+def test_an_error_that_is_nobodys_ends_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is not a harmless mistake of the caller, MemoryError and KeyboardInterrupt too, fails it for good."""
+    for error in (MemoryError, KeyboardInterrupt, RecursionError, ac.NativeError):
+        pair = SessionPair()
+        sealer = native(pair.node)
+
+        def fail(*_: object, error: type[BaseException] = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(pair.node._sealer), "event", fail)
+            with pytest.raises(error):
+                pair.node.seal_chunk(b"x")
+        refused(pair.node, lambda p=pair: p.node.seal_chunk(b"x"), "seal_chunk")  # type: ignore[misc] # bound now
+        assert not any(bytes(ffi.buffer(ffi.addressof(sealer, "aes"))))
