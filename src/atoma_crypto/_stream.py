@@ -244,7 +244,6 @@ class V1Opener:
             if status == _PUNT:
                 return [self._open_any()]
             if status == _CAPACITY:
-                self._pos += self._sizes[3]  # what stood before it: a byte order mark, `[DONE]`
                 self._room(self._sizes[0])
             else:
                 raise _core.error(status, FramingError)

@@ -1,0 +1,129 @@
+/* What the files of the harness share: checks, buffers that end where they end, libsodium with planted faults. */
+#ifndef HARNESS_H
+#define HARNESS_H
+
+#include "ac_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- checks: each counts; one that fails says where ---- */
+
+int check(int good, const char *file, int line, const char *what);
+int check_status(int got, int want, const char *file, int line, const char *what);
+int check_bytes(const void *got, size_t got_len, const void *want, size_t want_len, const char *file, int line,
+                const char *what);
+
+#define CHECK(condition) check((condition) != 0, __FILE__, __LINE__, #condition)
+#define CHECK_STATUS(call, want) check_status((call), (want), __FILE__, __LINE__, #call)
+/* Both are a view or bytes. */
+#define CHECK_SAME(got, want) \
+  check_bytes((got).at, (got).len, (want).at, (want).len, __FILE__, __LINE__, #got " is " #want)
+#define CHECK_EQUAL(got, want, len) check_bytes((got), (len), (want), (len), __FILE__, __LINE__, #got " is " #want)
+
+/* ---- buffers ---- */
+
+typedef struct view {
+  const uint8_t *at;
+  size_t len;
+} view;
+
+/* Of exactly `len` bytes on the heap, so that the sanitizer sees one byte beside it. NULL if len is 0. */
+typedef struct bytes {
+  uint8_t *at;
+  size_t len;
+} bytes;
+
+bytes bytes_new(size_t len); /* holds a pattern */
+bytes bytes_copy(const void *from, size_t len);
+void bytes_append(bytes *b, const void *from, size_t len);
+void bytes_free(bytes *b);
+int bytes_untouched(const bytes *b); /* holds the pattern still */
+int all_zero(const void *p, size_t len);
+/* Some 8 bytes in a row of `secret` stand in p. */
+int holds_run_of(const void *p, size_t len, const void *secret, size_t secret_len);
+
+view view_of(const char *text);
+view viewed(const bytes *b);
+size_t unhex(uint8_t *out, const char *hex); /* the length */
+/* The content of the string or object that stands as member `name` in compact JSON. */
+view member(view json, const char *name);
+
+/* ---- libsodium ---- */
+
+typedef enum primitive {
+  NOWHERE,
+  IN_SHA256,
+  IN_BLAKE2B,
+  IN_SIGN,
+  IN_SIGN_KEYPAIR,
+  IN_SCALARMULT,
+  IN_SCALARMULT_BASE,
+  IN_ENCRYPT,
+  IN_DECRYPT
+} primitive;
+
+typedef enum fault_kind {
+  REFUSES, /* returns -1, and has done nothing */
+  LIES,    /* returns 0, one bit of its output is wrong */
+  IS_ZERO  /* returns 0, its output is zero */
+} fault_kind;
+
+extern const ac_sodium sodium_table;
+void fault_plant(primitive in, fault_kind kind, unsigned after); /* strikes once, after so many good calls */
+int fault_struck(void);                                          /* and is gone then */
+
+extern void (*on_blake2b)(void); /* called first thing in each BLAKE2b, if not NULL */
+
+/* The next random bytes; none may be left over before more are queued. */
+void random_queue(const void *p, size_t len);
+size_t random_left(void);
+uint32_t random_below(uint32_t bound); /* for cases, the same in each run */
+
+/* ---- protocol ---- */
+
+typedef struct exchange {
+  ac_v1_opener opener; /* client */
+  ac_v1_sealer sealer; /* node */
+} exchange;
+
+exchange exchange_make(const ac_signing_key *signing);
+ac_signing_key some_signing_key(void);
+ac_v1_envelope envelope_of(view json);
+bytes seal_event(ac_v1_sealer *sealer, const char *plaintext, const char *usage);
+view event_data(const bytes *event); /* its JSON */
+/* Open one event alone. The plaintext, or nothing. */
+int open_event_alone(ac_v1_opener *opener, bytes *plaintext, view event);
+
+/* Takes a stream as a session does: what was not consumed comes again, with more behind it. */
+typedef struct reader {
+  ac_v1_opener opener;
+  size_t span_cap, out_cap;
+  bytes held;
+  bytes log; /* E plaintext (usage) \n, P data \n for the general parser */
+  int status;
+} reader;
+
+reader reader_make(const ac_v1_opener *fresh, size_t span_cap, size_t out_cap);
+void reader_feed(reader *r, const void *in, size_t len);
+int reader_unfinished(const reader *r);
+void reader_free(reader *r);
+/* The rules of WHATWG HTML 9.2 once more, told plainly: data of the complete events, each ended by a zero byte; the
+ * return value is 1 if something unfinished stands behind them. */
+int model_read(bytes *data, view stream);
+
+/* ---- the tests ---- */
+
+void test_primitives(void);
+void test_gcm(void);
+void test_text(void);
+void test_vectors(void);
+void test_request(void);
+void test_sealer(void);
+void test_opener(void);
+void test_stream(void);
+void test_faults(void);
+void test_parallel(void);
+void test_stack(void);
+
+#endif

@@ -1,0 +1,150 @@
+/* What calls leave on the stack: each runs on a stack of its own, which is searched for secrets afterwards. */
+#define _XOPEN_SOURCE 700 /* pthread_attr_setstack */
+#include "harness.h"
+
+#include <pthread.h>
+#include <sodium.h>
+
+enum { STACK = 1 << 20, TEXT = 700 };
+
+/* All that the calls work on: none of it may lie on the stack that is searched. */
+static struct {
+  ac_secret_key node, client;
+  ac_signing_key signing;
+  ac_v1_opener opener;
+  ac_v1_sealer sealer;
+  ac_v1_envelope envelope;
+  ac_aes256gcm aes;
+  uint8_t random[AC_X25519_BYTES + AC_V1_SALT_BYTES + AC_NONCE_BYTES];
+  uint8_t shared[32], prk[32], key[32];
+  uint8_t text[TEXT], body[2 * TEXT];
+  bytes request, event;
+  size_t request_len, event_len;
+  int status;
+} x;
+
+static void seal_request(void) {
+  x.status = ac_v1_request_seal(&x.opener, x.request.at, x.request.len, &x.request_len, x.node.public_key, x.text, TEXT,
+                                (const uint8_t *)"\"m\"", 3, 1, 0, 0, 1);
+}
+
+static void open_request(void) {
+  size_t len = 0;
+  x.status = ac_v1_request_open(&x.sealer, x.body, sizeof x.body, &len, &x.node, &x.signing, &x.envelope);
+}
+
+static void seal_answer(void) {
+  x.status = ac_v1_event_seal(&x.sealer, x.event.at, x.event.len, &x.event_len, x.text, TEXT, NULL, 0);
+}
+
+static void open_answer(void) {
+  size_t spans[AC_V1_SPAN], len = 0, count = 0, punt = 0, consumed = 0;
+  x.status = ac_v1_events_open(&x.opener, x.body, sizeof x.body, &len, spans, 1, &count, &punt, &consumed, x.event.at,
+                               x.event_len);
+}
+
+static void derive_key(void) {
+  x.status = ac_hkdf_sha256(x.body, 64, x.shared, sizeof x.shared, x.random + AC_X25519_BYTES, AC_V1_SALT_BYTES, NULL, 0,
+                            x.body + 64, sizeof x.body - 64);
+}
+
+static void schedule(void) {
+  x.status = aci_v1_schedule(&x.aes, x.client.secret, x.node.public_key, x.random + AC_X25519_BYTES);
+}
+
+static void expand_key(void) { x.status = ac_aes256gcm_init(&x.aes, x.key, ac_aes_backend_default()); }
+
+/* ---- the search ---- */
+
+/* The end of a thread uses its stack again: what is to be searched lies out of its reach. */
+static void *call(void *p) {
+  volatile uint8_t gap[1 << 16];
+  void (*const *function)(void) = p;
+  gap[0] = 1;
+  (*function)();
+  return gap[0] ? NULL : p;
+}
+
+static uint8_t *stack_after(void (*function)(void)) {
+  pthread_attr_t attributes;
+  pthread_t thread;
+  uint8_t *const stack = aligned_alloc(4096, STACK);
+  if (stack == NULL) abort();
+  memset(stack, 0xee, STACK);
+  CHECK(pthread_attr_init(&attributes) == 0 && pthread_attr_setstack(&attributes, stack, STACK) == 0);
+  CHECK(pthread_create(&thread, &attributes, call, &function) == 0 && pthread_join(thread, NULL) == 0);
+  (void)pthread_attr_destroy(&attributes);
+  return stack;
+}
+
+/* Some 16 bytes in a row, but for those that are all alike. */
+static int finds(const uint8_t *stack, const void *secret, size_t secret_len) {
+  enum { RUN = 16 };
+  const uint8_t *s = secret;
+  for (size_t j = 0; j + RUN <= secret_len; j += 4) {
+    if (memcmp(s + j, s + j + 1, RUN - 1) == 0) continue;
+    uint64_t head, at;
+    memcpy(&head, s + j, sizeof head);
+    for (size_t i = 0; i + RUN <= STACK; i += 4) {
+      memcpy(&at, stack + i, sizeof at);
+      if (at == head && memcmp(stack + i, s + j, RUN) == 0) return 1;
+    }
+  }
+  return 0;
+}
+
+static void leaves_nothing(void (*function)(void)) {
+  uint8_t *const stack = stack_after(function);
+  CHECK_STATUS(x.status, AC_OK);
+  CHECK(!finds(stack, x.shared, sizeof x.shared));
+  CHECK(!finds(stack, x.prk, sizeof x.prk));
+  CHECK(!finds(stack, x.key, sizeof x.key));
+  CHECK(!finds(stack, x.client.secret, sizeof x.client.secret));
+  CHECK(!finds(stack, x.node.secret, sizeof x.node.secret));
+  CHECK(!finds(stack, x.signing.secret, AC_SIGN_SEED_BYTES));
+  CHECK(!finds(stack, x.aes.words, sizeof x.aes.words));
+  free(stack);
+}
+
+static void spill(void) {
+  volatile uint8_t copy[32];
+  for (size_t i = 0; i < sizeof copy; i++) copy[i] = x.key[i];
+}
+
+static void search_works(void) {
+  uint8_t *const stack = stack_after(spill);
+  CHECK(finds(stack, x.key, sizeof x.key));
+  free(stack);
+}
+
+void test_stack(void) {
+  uint8_t scratch[128], salt[32] = {0};
+  memset(&x, 0, sizeof x);
+  for (size_t i = 0; i < sizeof x.random; i++) x.random[i] = (uint8_t)random_below(256);
+  for (size_t i = 0; i < sizeof x.text; i++) x.text[i] = (uint8_t)random_below(256);
+  memcpy(salt, x.random + AC_X25519_BYTES, AC_V1_SALT_BYTES);
+  x.signing = some_signing_key();
+  CHECK_STATUS(ac_secret_key_generate(&x.node), AC_OK);
+  CHECK_STATUS(ac_secret_key_from_bytes(&x.client, x.random), AC_OK);
+  CHECK_STATUS(ac_x25519(x.shared, x.client.secret, x.node.public_key), AC_OK);
+  CHECK(crypto_auth_hmacsha256(x.prk, x.shared, sizeof x.shared, salt) == 0); /* HMAC fills its key up with zeros */
+  CHECK_STATUS(ac_hkdf_sha256(x.key, sizeof x.key, x.shared, sizeof x.shared, salt, AC_V1_SALT_BYTES, NULL, 0, scratch,
+                              sizeof scratch),
+               AC_OK);
+  x.request = bytes_new(ac_v1_request_max_bytes(TEXT, 3));
+  search_works();
+  leaves_nothing(expand_key);
+  leaves_nothing(derive_key); /* what one call leaves may be gone when its caller is done: they are searched alone, too */
+  CHECK_EQUAL(x.body, x.key, sizeof x.key);
+  leaves_nothing(schedule);
+  random_queue(x.random, sizeof x.random);
+  leaves_nothing(seal_request);
+  x.envelope = envelope_of((view){x.request.at, x.request_len});
+  leaves_nothing(open_request);
+  CHECK_EQUAL(&x.sealer.aes, &x.aes, sizeof x.aes); /* they are the keys that were searched for */
+  x.event = bytes_new(ac_v1_event_bytes(&x.sealer, TEXT, 0));
+  leaves_nothing(seal_answer);
+  leaves_nothing(open_answer);
+  bytes_free(&x.request);
+  bytes_free(&x.event);
+}
