@@ -136,6 +136,7 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
                       size_t span_cap, size_t *count, size_t *punt_pos, size_t *consumed, const uint8_t *in,
                       size_t in_len) {
   if (in_len < opener->scan_pos || span_cap == 0) return AC_ERR_ARGUMENT;
+  if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
   int status = aci_v1_opener_enter(opener);
   if (status != AC_OK) return status;
   place p = load_place(opener), behind = {0};
@@ -201,6 +202,9 @@ int ac_v1_sealed_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
                       const uint8_t *ciphertext, size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
                       const uint8_t *hash, size_t hash_len) {
   if (out_cap < ac_base64_decoded_max(ciphertext_len)) return AC_ERR_CAPACITY;
+  if (aci_overlap(out, out_cap, ciphertext, ciphertext_len) || aci_overlap(out, out_cap, nonce, nonce_len) ||
+      aci_overlap(out, out_cap, hash, hash_len))
+    return AC_ERR_OVERLAP;
   int status = aci_v1_opener_enter(opener);
   if (status != AC_OK) return status;
   status = aci_v1_open(opener, out, out_len, ciphertext, ciphertext_len, nonce, nonce_len, hash, hash_len);
@@ -212,6 +216,7 @@ int ac_v1_reply_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t 
                      size_t *usage_len, const uint8_t *in, size_t in_len) {
   const place whole = {.data_len = in_len, .data_lines = 1};
   size_t span[AC_V1_SPAN] = {0};
+  if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
   int status = aci_v1_opener_enter(opener);
   if (status != AC_OK) return status;
   status = open_event(opener, out, out_cap, out_len, span, in, &whole);

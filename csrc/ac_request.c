@@ -103,6 +103,8 @@ int ac_v1_request_open(ac_v1_sealer *sealer, uint8_t *body, size_t body_cap, siz
 
   /* syntax: all of it before any key is touched */
   if (body_cap < ac_base64_decoded_max(e->ciphertext_len)) return AC_ERR_CAPACITY;
+  /* the other members are read before the body is written */
+  if (aci_overlap(body, body_cap, e->ciphertext, e->ciphertext_len)) return AC_ERR_OVERLAP;
   if (aci_base64_decode_exact(nonce, sizeof nonce, e->nonce, e->nonce_len) != AC_OK ||
       aci_base64_decode_exact(salt, sizeof salt, e->salt, e->salt_len) != AC_OK ||
       aci_base64_decode_exact(client_public, sizeof client_public, e->client_public, e->client_public_len) != AC_OK ||

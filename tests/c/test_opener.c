@@ -237,7 +237,34 @@ static void states(void) {
   bytes_free(&event);
 }
 
+/* Output that lies anywhere in the input is refused, and nothing is changed. */
+static void overlap(void) {
+  exchange x = exchange_make(NULL);
+  bytes event = seal_event(&x.sealer, text, usage_text);
+  const view json = event_data(&event);
+  const view c = member(json, "ciphertext"), n = member(json, "nonce"), h = member(json, "response_hash");
+  const ac_v1_opener fresh = x.opener;
+  size_t spans[AC_V1_SPAN], len = 0, count = 0, punt = 0, consumed = 0, pos = 0, usage_len = 0;
+  for (size_t at = 0; at < event.len; at++) {
+    uint8_t *const out = event.at + at;
+    const size_t cap = event.len - at;
+    CHECK_STATUS(
+        ac_v1_events_open(&x.opener, out, cap, &len, spans, 1, &count, &punt, &consumed, event.at, event.len),
+        AC_ERR_OVERLAP);
+    if (out >= json.at + json.len || cap < ac_base64_decoded_max(c.len)) continue;
+    CHECK_STATUS(ac_v1_reply_open(&x.opener, out, cap, &len, &pos, &usage_len, json.at, json.len), AC_ERR_OVERLAP);
+    CHECK_STATUS(ac_v1_sealed_open(&x.opener, out, cap, &len, c.at, c.len, n.at, n.len, h.at, h.len), AC_ERR_OVERLAP);
+  }
+  CHECK(memcmp(&x.opener, &fresh, sizeof fresh) == 0);
+  bytes out = bytes_new(event.len);
+  CHECK_STATUS(feed(&x.opener, &out, &len, &count, viewed(&event)), AC_OK);
+  CHECK(count == 1);
+  bytes_free(&out);
+  bytes_free(&event);
+}
+
 void test_opener(void) {
+  overlap();
   const ac_signing_key signing = some_signing_key();
   capacity();
   every_bit(NULL);
