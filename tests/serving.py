@@ -8,17 +8,22 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
+import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
 import atoma_crypto as ac
+from atoma_crypto.server.listener import listen
+from atoma_crypto.server.model import Answer, Model
+from atoma_crypto.server.node import create_app
 
 NO_CAS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no TLS here, and loading those of the system takes long
 LOCK = "/v1/nodes/lock"
@@ -35,7 +40,7 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
     """Run `app` under uvicorn in a thread; its URL. At the end its lifespan has ended too."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=5)
     server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -133,3 +138,103 @@ def error_of(response: httpx.Response) -> tuple[int, str, str]:
     assert list(body) == ["error"]
     assert sorted(body["error"]) == ["code", "message"]
     return response.status_code, body["error"]["code"], body["error"]["message"]
+
+
+CANARY = "xylophone-canary-7731"
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+MORE_USAGE = {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
+INTERNAL_ERROR = (500, "INTERNAL_ERROR", "Internal server error occurred")
+
+
+def chunk(text: str) -> bytes:
+    return json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode()
+
+
+@dataclass
+class ScriptedModel:
+    """Does what its steps say: an answer, a batch of them, an error to raise, or an event to wait for."""
+
+    steps: Sequence[Answer | list[Answer] | Exception | threading.Event] = ()
+    bodies: list[bytes] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)  # what it was asked is over, in any way
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def serves(self, model: str) -> bool:
+        return model == "scripted"
+
+    async def complete(self, body: bytes) -> Answer:
+        try:
+            async with contextlib.aclosing(self._run(body)) as results:
+                async for result in results:
+                    assert isinstance(result, Answer)
+                    return result
+        finally:
+            self.stopped.set()
+        raise AssertionError
+
+    async def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:
+        try:
+            async with contextlib.aclosing(self._run(body)) as results:
+                async for result in results:
+                    assert isinstance(result, list)
+                    yield result
+        finally:
+            self.stopped.set()
+
+    async def _run(self, body: bytes) -> AsyncGenerator[Answer | list[Answer], None]:
+        self.bodies.append(body)
+        self.asked.set()
+        for step in self.steps:
+            if isinstance(step, threading.Event):
+                while not step.is_set():
+                    await anyio.sleep(0.005)
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                yield step
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextlib.contextmanager
+def node(model: Model, *, key: ac.SecretKey | None = None, **more: Any) -> Iterator[Client]:
+    """A node that serves `model`, and a client of it."""
+    with (
+        key or ac.SecretKey.generate() as secret,
+        serving(create_app(secret, model, **more)) as url,
+        Client(url) as client,
+    ):
+        yield client
+
+
+def recorded_sessions(monkeypatch: pytest.MonkeyPatch) -> list[ac.NodeSession]:
+    """Every session that a node makes from now on in this test."""
+    made: list[ac.NodeSession] = []
+    real = ac.NodeSession
+
+    def recording(*args: Any, **more: Any) -> ac.NodeSession:
+        made.append(real(*args, **more))
+        return made[-1]
+
+    monkeypatch.setattr(ac, "NodeSession", recording)
+    return made
+
+
+def wiped(session: ac.NodeSession) -> bool:
+    try:
+        session.seal_chunk(b"{}")
+    except ac.SessionClosedError:
+        return True
+    except ac.LocalProtocolError:
+        return False
+    return False

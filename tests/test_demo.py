@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from rich.console import Console, RenderableType
 
 import atoma_crypto as ac
 from atoma_crypto.cli import _show, _view, main
-from atoma_crypto.cli._leak import search
+from atoma_crypto.cli._leak import Search, search
 from atoma_crypto.cli._proxy import Connection, RecordingProxy
 from atoma_crypto.cli._wire import Sight, look
 from atoma_crypto.server.eliza import ElizaModel
@@ -112,7 +113,11 @@ def test_the_check_and_the_figures_end_it(logged: str) -> None:
     checked = re.search(r"Checked: (\d+) different words were said", logged)
     assert checked is not None
     assert int(checked[1]) > 30
-    assert f"{figures[2]} recorded bytes" in " ".join(logged.split())
+    claim = " ".join(logged.split())
+    assert (
+        f"In the {figures[2]} recorded bytes none of them stands as a word outside of base64, none of 8 letters or "
+        "more stands anywhere, and none of 6 or more is in what base64 decodes to." in claim
+    )
 
 
 def test_no_two_runs_carry_the_same_ciphertext(logged: str) -> None:
@@ -140,7 +145,7 @@ def test_chat_goes_on_until_the_input_ends(end: str) -> None:
 # --- on a terminal ---
 
 
-def on_a_terminal(*arguments: str, **extra: str) -> tuple[int, str]:
+def on_a_terminal(*arguments: str, interrupt: bool = False, **extra: str) -> tuple[int, str]:
     pty = pytest.importorskip("pty", reason="this platform has no pseudo-terminals")
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -162,6 +167,9 @@ def on_a_terminal(*arguments: str, **extra: str) -> tuple[int, str]:
             if b"you> " in data:
                 os.write(ours, b"I want to paint\n" if b"turn 4" not in written else b"\x04")
             written += data
+            if interrupt and b"turn 1" in written:
+                process.send_signal(signal.SIGINT)
+                interrupt = False
         os.close(ours)
         return process.wait(60), written.decode()
 
@@ -234,12 +242,69 @@ SAID = "My nonce is bad, Müllerin said."
         ("xxMüllerinxx".encode(), {"Müllerin"}),
         (base64.b64encode("xx Müllerin sang".encode()), {"Müllerin"}),
         (base64.b64encode(b"My bad is too short for that"), set()),
+        *((b"A" * skip + base64.b64encode("xx Müllerin sang".encode()), {"Müllerin"}) for skip in range(4)),
     ],
 )
 def test_the_search_finds_words_wherever_they_are(inside: bytes, found: set[str]) -> None:
     result = search(FRAME % inside, [SAID])
     assert result.found == found
     assert result.word_count == 5  # "nonce" is the protocol's own, and "bad" was a chunk's size
+
+
+def test_a_word_that_the_protocol_s_own_hold_is_no_leak() -> None:
+    recorded = b"POST /v1/confidential/chat/completions HTTP/1.1\r\n\r\n"
+    assert search(recorded, ["confident completion"]) == Search(0, frozenset())
+    assert search(recorded, ["I am"]).word_count == 2  # shorter ones are looked for as words only
+
+
+def test_an_honest_word_is_no_leak_in_the_demo() -> None:
+    assert "these words crossed" not in run("--chat", stdin="I am confident.\n")
+
+
+# --- when it is cut short ---
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8:surrogateescape", "utf-8:strict", "ascii"])
+def test_chat_takes_what_is_not_of_its_encoding(encoding: str) -> None:
+    done = subprocess.run(
+        [*DEMO, "--chat"],
+        input=b"I want to paint Zo\xeb \xff\n",
+        capture_output=True,
+        env=environment(PYTHONIOENCODING=encoding),
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    left, _ = columns(done.stdout.decode("utf-8").replace("|", "│"))
+    assert "I want to paint Zo? ?" in left
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_an_arrow_is_one_in_every_encoding(encoding: str) -> None:
+    text = run(PYTHONIOENCODING=encoding)
+    assert re.search(r"client <-+> router <-+> node|client .─+. router .─+. node", text)
+    assert "?" not in text.splitlines()[1]
+    assert re.search(r"[uµ]s per event, network aside", text)
+
+
+def test_an_interrupt_ends_it_quietly() -> None:
+    status, text = on_a_terminal(interrupt=True)
+    assert status == 130
+    assert "turn 1" in text
+    assert "Checked" not in text
+    assert "Traceback" not in text
+
+
+def test_a_reader_that_leaves_ends_it_quietly() -> None:
+    with subprocess.Popen(
+        DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(PYTHONUNBUFFERED="1")
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141
 
 
 # --- the proxy and the router's eye ---

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from atoma_crypto.server import eliza
 from atoma_crypto.server.eliza import ElizaModel, reflect
-from atoma_crypto.server.eliza_script import OPENING, RULES
+from atoma_crypto.server.eliza_phrases import OPENING
+from atoma_crypto.server.eliza_script import RULES
 from atoma_crypto.server.eliza_topics import TOPICS
 from atoma_crypto.server.model import Answer, InferenceError, Model
 
@@ -312,3 +315,29 @@ def test_every_answer_fits_its_pattern() -> None:
 def test_a_very_long_message_is_answered() -> None:
     body = request("you you me " * 200_000)
     assert complete(body)["usage"]["prompt_tokens"] == 600_000
+
+
+@pytest.mark.parametrize("name", ["max_completion_tokens", "max_tokens"])
+def test_a_limit_that_is_null_leaves_it_to_the_other(name: str) -> None:
+    limits = {"max_completion_tokens": 2, "max_tokens": 2} | {name: None}
+    assert complete(request("Hello", **limits))["usage"]["completion_tokens"] == 2
+
+
+def test_white_space_of_any_length_is_counted_in_no_time() -> None:
+    body = request("one " + " " * 1_000_000 + "two" + " " * 1_000_000)
+    assert complete(body)["usage"]["prompt_tokens"] == 2
+
+
+def test_a_reply_is_made_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    real = eliza.converse
+
+    def recording(*args: Any) -> str:
+        threads.append(threading.current_thread())
+        return real(*args)
+
+    monkeypatch.setattr(eliza, "converse", recording)
+    complete(request("Hello"))
+    stream(request("Hello"))
+    assert len(threads) == 2
+    assert threading.current_thread() not in threads

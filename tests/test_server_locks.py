@@ -105,3 +105,10 @@ def test_a_full_table_takes_no_more_until_a_lock_ends_or_is_used(clock: Clock) -
     assert not table.acquire()
     assert table.consume(table.stack_small_id, 1)
     assert table.acquire()
+
+
+def test_one_client_cannot_hold_a_table_for_longer_than_a_minute(clock: Clock) -> None:
+    table = LockTable(capacity=1, clock=clock)
+    assert table.acquire(timeout=600)
+    clock.now += 60
+    assert table.acquire()

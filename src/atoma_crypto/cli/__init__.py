@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from atoma_crypto.cli import demo, node
 
-# What a sub-command imports only when it runs, and the extra that brings it.
-_EXTRAS = {"anyio": "server", "httpx": "server", "starlette": "server", "uvicorn": "server", "rich": "cli"}
+# What a sub-command imports only when it runs; the extra that brings all it needs is its own to name.
+_OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "rich", "starlette", "uvicorn"))
+_INTERRUPTED, _BROKEN_PIPE = 128 + 2, 128 + 13  # as shells report SIGINT and SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command; return its exit status, 2 when it was asked wrongly or an extra is missing."""
+    """Run one sub-command; return its exit status.
+
+    It is 2 when it was asked wrongly or an extra is missing, 130 when it was interrupted, and 141 when what reads
+    its output has left.
+    """
     parser = argparse.ArgumentParser(
         prog="atoma-crypto", description="End-to-end encrypted chat completions: a node, and a demonstration."
     )
@@ -24,9 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = arguments.run(arguments)
     except ModuleNotFoundError as missing:
-        extra = _EXTRAS.get((missing.name or "").partition(".")[0])
-        if extra is None:
+        package = (missing.name or "").partition(".")[0]
+        if package not in _OF_EXTRAS:
             raise
-        sys.stderr.write(f"atoma-crypto: {missing.name} is missing: pip install 'atoma-crypto[{extra}]'\n")
+        sys.stderr.write(f"atoma-crypto: {package} is missing: pip install 'atoma-crypto[{arguments.extra}]'\n")
         return 2
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # what is buffered still would be written at exit, and fail once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     return status

@@ -25,7 +25,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}={0,2}")
 _CHUNK_SIZE = re.compile(rb"^[0-9a-f]+\r$", re.MULTILINE)  # HTTP's, in hexadecimal: some of them are words
 
 # In that much random text a shorter word would turn up by itself now and then.
-_RAW_LETTERS = 8
+RAW_LETTERS = 8
 DECODED_LETTERS = 6
 
 
@@ -38,20 +38,22 @@ class Search:
 
 
 def search(recorded: bytes, said: Iterable[str]) -> Search:
-    """Look for each word of the texts in `said`: as a word, as a part of one, and under base64.
+    """Look for each word of the texts in `said`: as a word, as a part of anything, and under base64.
 
-    Words that the protocol itself writes in clear are not looked for. A part of a word is compared from 8
-    letters up, what base64 decodes to from 6 up.
+    As a word it is looked for outside of base64, in any case; as a part of anything from RAW_LETTERS up, and in
+    what base64 decodes to from DECODED_LETTERS up, as it was said. The words that the protocol itself writes in
+    clear are not looked for, nor are parts of them that are as long.
     """
-    words = {word for text in said for word in _words(text) if word.lower() not in _FRAME_WORDS}
+    words = {word for text in said for word in _words(text) if not _protocols(word.lower())}
     readable = _BASE64.sub(b" ", _CHUNK_SIZE.sub(b"", recorded)).decode("utf-8", "replace")
     plain = {word.lower() for word in _words(readable)}
-    decoded = b"\n".join(_decoded(run) for run in _BASE64.findall(recorded))
+    # a run may begin with letters that are not base64, so each of the four ways to begin is tried
+    decoded = b"\n".join(_decoded(run[skip:]) for run in _BASE64.findall(recorded) for skip in range(4))
     found = {
         word
         for word in words
         if word.lower() in plain
-        or (len(word) >= _RAW_LETTERS and word.encode() in recorded)
+        or (len(word) >= RAW_LETTERS and word.encode() in recorded)
         or (len(word) >= DECODED_LETTERS and word.encode() in decoded)
     }
     return Search(len({word.lower() for word in words}), frozenset(found))
@@ -59,6 +61,10 @@ def search(recorded: bytes, said: Iterable[str]) -> Search:
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(text)
+
+
+def _protocols(word: str) -> bool:
+    return word in _FRAME_WORDS or (len(word) >= RAW_LETTERS and any(word in own for own in _FRAME_WORDS))
 
 
 def _decoded(run: bytes) -> bytes:

@@ -71,6 +71,9 @@ class RecordingProxy:
                 client.close()
                 continue
             node.settimeout(None)
+            for end in (client, node):
+                with contextlib.suppress(OSError):  # it has left already
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a delay of ours is not the router's
             connection = Connection()
             self.connections.append(connection)
             self._open += [client, node]

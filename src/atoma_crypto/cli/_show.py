@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import socket
 import statistics
 import sys
 import threading
@@ -23,6 +23,7 @@ from atoma_crypto.cli._leak import search
 from atoma_crypto.cli._proxy import RecordingProxy
 from atoma_crypto.cli._wire import look, parsed
 from atoma_crypto.server.eliza import ElizaModel
+from atoma_crypto.server.listener import listen
 from atoma_crypto.server.node import create_app
 
 PROMPTS = (
@@ -52,8 +53,8 @@ class Turn:
 
 def show(*, chat: bool) -> int:
     """Hold the conversation and draw it; 1 if any of its words was found on the wire."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without these characters is no reason to stop
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_view.LEGIBLE)  # a terminal without these characters is no reason to stop
     console = _view.console()
     model = ElizaModel(seed=8, delay=_WORD_SECONDS if console.is_terminal else 0)
     with (
@@ -172,15 +173,22 @@ def _words(plaintext: bytes) -> str:
 
 def _typed(console: Console) -> Iterator[str]:
     """Read what the user types, until the end of the input, an empty line or /quit."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is not of its encoding is no reason to stop either
     console.print("Your turn: ask about keys, privacy or the router, or talk of yourself. An empty line ends it.")
     while True:
         try:
-            line = input("you> " if sys.stdin.isatty() else "").strip()
+            line = _clean(input("you> " if sys.stdin.isatty() else "")).strip()
         except (EOFError, KeyboardInterrupt):
             return
         if line in {"", "/quit"}:
             return
         yield line
+
+
+def _clean(line: str) -> str:
+    """Put a question mark where a byte was of no character: half a surrogate pair stands for it."""
+    return line.encode("utf-8", "replace").decode("utf-8")
 
 
 def _http(proxy: RecordingProxy) -> httpx.Client:
@@ -196,7 +204,7 @@ def _http(proxy: RecordingProxy) -> httpx.Client:
 @contextmanager
 def _running_node(key: ac.SecretKey, model: ElizaModel) -> Iterator[tuple[str, int]]:
     """Serve a node on a free loopback port; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen("127.0.0.1", 0) as listener:
         config = uvicorn.Config(
             create_app(key, model),
             log_config=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from atoma_crypto.cli._leak import DECODED_LETTERS, Search
+from atoma_crypto.cli._leak import DECODED_LETTERS, RAW_LETTERS, Search
 from atoma_crypto.cli._wire import Sight, parsed
 
 CLIENT, ROUTER, CLEAR, QUIET = "green", "red", "yellow", "dim"
@@ -20,10 +21,32 @@ _MAX_WIDTH = 100  # wider lines are harder to read, on a screen as in a log
 _FLOW_LINES = 7  # of the newest events: a turn fits a terminal of 24 lines
 
 
+# What a terminal can show whose encoding lacks our characters: one for one, so that columns stay columns.
+_ASCII = {"◀": "<", "▶": ">", "─": "-", "…": "~", "µ": "u"}
+LEGIBLE = "atoma_crypto.legible"
+"""The name of an error handler for an encoding: it writes the nearest thing in ASCII."""
+
+
+def _legible(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_ASCII.get(char, "?") for char in lacking), error.end
+
+
+codecs.register_error(LEGIBLE, _legible)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to who runs the command: rich would exit with 1, which says something else here."""
+        raise BrokenPipeError from None
+
+
 def console() -> Console:
     """Make the console: colours and redrawing on a terminal, plain lines elsewhere."""
-    plain = Console(highlight=False)
-    return plain if plain.width <= _MAX_WIDTH else Console(highlight=False, width=_MAX_WIDTH)
+    plain = _Console(highlight=False)
+    return plain if plain.width <= _MAX_WIDTH else _Console(highlight=False, width=_MAX_WIDTH)
 
 
 def opening() -> RenderableType:
@@ -100,14 +123,12 @@ def verdict(result: Search, recorded_len: int) -> RenderableType:
     return Text.assemble(
         ("Checked: ", f"bold {CLIENT}"),
         (
-            f"{result.word_count} different words were said, the protocol's own aside. None of them is ",
+            f"{result.word_count} different words were said, the protocol's own aside. In the "
+            f"{recorded_len:,} recorded bytes none of them stands as a word outside of base64, none of "
+            f"{RAW_LETTERS} letters or more stands anywhere, and none of {DECODED_LETTERS} or more is in what "
+            "base64 decodes to.",
             CLIENT,
         ),
-        (
-            f"in the {recorded_len:,} recorded bytes, and none of {DECODED_LETTERS} letters or more in ",
-            CLIENT,
-        ),
-        ("what their base64 decodes to.", CLIENT),
     )
 
 

@@ -20,7 +20,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "router between the two sees. Fails if a word of the conversation is among the recorded bytes.",
     )
     parser.add_argument("--chat", action="store_true", help="keep the prompt open afterwards")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, extra="cli")
 
 
 def run(arguments: argparse.Namespace) -> int:

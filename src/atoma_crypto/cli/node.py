@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import base64
-import math
+import logging
 import os
 import re
 import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import atoma_crypto as ac
+from atoma_crypto.server.listener import listen
 
 if TYPE_CHECKING:
     from atoma_crypto.server.model import Model
@@ -60,8 +61,7 @@ def add_parser(subparsers: SubParsers) -> None:
         help="longest sealed request (%(default)s)",
     )
     parser.add_argument("--seed", type=int, help="make eliza answer the same every time")
-    parser.add_argument("--delay", metavar="SECONDS", type=_seconds, help="pause of eliza between words (0)")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, extra="server")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,16 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from atoma_crypto.server.node import create_app  # noqa: PLC0415 - needs the extra too
 
-    try:
-        seed = None if arguments.sign_key is None else read_sign_key(arguments.sign_key)
-        listener = _listen(arguments.host, arguments.port)
-    except (OSError, ValueError) as error:
-        return _refuse(error)
     with ExitStack() as held:
-        held.enter_context(listener)
-        key = held.enter_context(ac.SecretKey.generate())
-        signing_key = None if seed is None else held.enter_context(ac.SigningKey.from_bytes(seed))
         try:
+            signing_key = None if arguments.sign_key is None else held.enter_context(_signing_key(arguments.sign_key))
+            listener = held.enter_context(listen(arguments.host, arguments.port))
+            key = held.enter_context(ac.SecretKey.generate())
             app = create_app(
                 key,
                 _model(arguments),
@@ -87,19 +82,46 @@ def run(arguments: argparse.Namespace) -> int:
                 signing_key=signing_key,
                 max_request_bytes=arguments.max_request_bytes,
             )
-        except ValueError as error:
-            return _refuse(error)
+        except (OSError, ValueError) as error:
+            sys.stderr.write(f"atoma-crypto node: {error}\n")
+            return 2
         sys.stdout.write(f"listening on {_url(listener)} (public key {key.public_key.fingerprint()})\n")
         sys.stdout.flush()
-        # requests are not logged: they say who asks when and how much
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=_SHUTDOWN_SECONDS
+            app,
+            log_config=_LOGGING,
+            access_log=False,  # requests are not logged: they say who asks when and how much
+            ws="none",
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            return 130
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+class _NoAborted(logging.Filter):
+    """Drops how a stream's end was forced: the server's traceback of it says nothing that is new."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        from atoma_crypto.server._reply import StreamAbortedError  # noqa: PLC0415 - needs the extra, as run() does
+
+        return not (record.exc_info and record.exc_info[0] is StreamAbortedError)
+
+
+_LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "filters": {"no_aborted": {"()": _NoAborted}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_aborted"]}},
+    "loggers": {
+        name: {"handlers": ["stderr"], "level": "WARNING", "propagate": False}
+        for name in ("uvicorn", "atoma_crypto.server")
+    },
+}
+
+
+def _signing_key(path: Path) -> ac.SigningKey:
+    return ac.SigningKey.from_bytes(read_sign_key(path))  # the seed is let go of here
 
 
 def read_sign_key(path: Path) -> bytes:
@@ -125,9 +147,9 @@ def _model(arguments: argparse.Namespace) -> Model:
     if arguments.upstream is None:
         from atoma_crypto.server.eliza import ElizaModel  # noqa: PLC0415 - the server's, as in run()
 
-        return ElizaModel(arguments.seed, arguments.delay or 0.0)
-    if arguments.seed is not None or arguments.delay is not None:
-        raise ValueError("--seed and --delay are eliza's: an upstream has its own")
+        return ElizaModel(arguments.seed)
+    if arguments.seed is not None:
+        raise ValueError("--seed is eliza's: an upstream has its own")
 
     from atoma_crypto.server.upstream import HttpUpstream  # noqa: PLC0415 - needs httpx
 
@@ -135,29 +157,12 @@ def _model(arguments: argparse.Namespace) -> Model:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 1 << 16:
-        raise ValueError(text)
-    return port
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < math.inf:
-        raise ValueError(text)
-    return seconds
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    # as many digits as a port has: int() reads more than those, and refuses thousands of them with another error
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) >= 1 << 16:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
 
 
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _refuse(error: Exception) -> int:
-    sys.stderr.write(f"atoma-crypto node: {error}\n")
-    return 2

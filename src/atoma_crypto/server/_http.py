@@ -34,7 +34,7 @@ def internal_error() -> JSONResponse:
 def check_bearer(request: Request, token: bytes | None) -> None:
     """Refuse with 401 without a bearer token, or with another than `token`; None takes any."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    given = given.strip()
+    given = given.strip(" \t")  # HTTP's white space alone: a byte of a UTF-8 token may look like another
     known = token is None or hmac.compare_digest(given.encode("latin-1"), token)
     if scheme.lower() != "bearer" or not given or not known:
         raise RefusalError(401, "AUTH_ERROR", "A valid bearer token is needed", headers={"WWW-Authenticate": "Bearer"})

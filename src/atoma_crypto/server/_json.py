@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from atoma_crypto._envelope import load_object
 
 
 def read_object(text: bytes | bytearray) -> dict[str, object]:
-    """Read one JSON object in UTF-8. Raises ValueError for anything else, with no word of what it was."""
-    try:
-        value = json.loads(text.decode("utf-8"), parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
+    """Read one JSON object in UTF-8. Raises ValueError for anything else, with no word of what it was.
 
-
-def _refuse(constant: str) -> None:
-    # NaN and the infinities, which Python reads and JSON does not have
-    raise ValueError(constant)
+    An object whose own members are not all different is refused too: of two readers one could take the first
+    and the other the last.
+    """
+    members = load_object(bytes(text), "the text", ValueError)
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a member stands twice")
+    return found

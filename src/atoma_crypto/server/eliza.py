@@ -3,7 +3,7 @@
 It listens the way the first chat program did: the clause that holds the weightiest keyword is taken apart,
 its pronouns are turned round, and a phrase is built on what is left. Everything it remembers stands in the
 `messages` of the request, so it keeps no state and no word of anybody's. The rules are in `eliza_script.py`,
-what it knows of this library in `eliza_topics.py`.
+what it knows of this library in `eliza_topics.py`, and what it says otherwise in `eliza_phrases.py`.
 """
 
 import asyncio
@@ -16,7 +16,10 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from atoma_crypto.server import eliza_phrases as phrases
 from atoma_crypto.server import eliza_script as script
+from atoma_crypto.server._json import read_object
+from atoma_crypto.server._work import run_work
 from atoma_crypto.server.eliza_topics import TOPICS
 from atoma_crypto.server.model import Answer, InferenceError
 
@@ -25,8 +28,9 @@ _HEARD_MESSAGES = 64  # of the conversation, counted from its end
 
 _CLAUSE_END = re.compile(r"[.!?;:]+(?=\s|$)|,\s|\n+")
 _WORD = re.compile(r"\s*\S+")
+_TOKEN = re.compile(r"\S+")  # for texts of any length: _WORD would take the square of their white space
 _REFLECTED = re.compile(
-    r"\b(?:" + "|".join(re.escape(words) for words in (*script.REFLECTIONS, "you")) + r")\b", re.IGNORECASE
+    r"\b(?:" + "|".join(re.escape(words) for words in (*phrases.REFLECTIONS, "you")) + r")\b", re.IGNORECASE
 )
 
 
@@ -49,19 +53,17 @@ class ElizaModel:
 
     async def complete(self, body: bytes) -> Answer:
         """Answer with one chat.completion object."""
-        return self._reply(body).completion()
+        return (await run_work(_Reply.to, body, self._seed)).completion()
 
     async def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:
         """Answer with chat.completion.chunk objects: the role, a chunk for each word, the end, the usage."""
-        for chunk in self._reply(body).chunks():
+        reply = await run_work(_Reply.to, body, self._seed)
+        for chunk in reply.chunks():
             yield [chunk]
             await asyncio.sleep(self._delay)
 
     async def aclose(self) -> None:
         """There is nothing to close."""
-
-    def _reply(self, body: bytes) -> "_Reply":
-        return _Reply.to(body, self._seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +88,27 @@ class _Reply:
     @staticmethod
     def to(body: bytes, seed: int | None) -> "_Reply":
         try:
-            request = json.loads(body)
-        except (ValueError, RecursionError):
+            request = read_object(body)
+        except ValueError:
             raise InferenceError(400) from None
-        if not isinstance(request, dict) or not isinstance(request.get("messages", []), list):
+        messages = request.get("messages", [])
+        if not isinstance(messages, list):
             raise InferenceError(400)
-        turns = [_turn(message) for message in request.get("messages", []) if isinstance(message, dict)]
+        turns = [_turn(message) for message in messages if isinstance(message, dict)]
         tool = _called_tool(request)
         words = tuple(_WORD.findall(converse(turns, seed))) if tool is None else ()
-        limit = request.get("max_completion_tokens", request.get("max_tokens"))
-        cut = isinstance(limit, int) and not isinstance(limit, bool) and 0 <= limit < len(words)
+        limit = request.get("max_completion_tokens")
+        if limit is None:  # absent and null are the same
+            limit = request.get("max_tokens")
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            limit = len(words)
+        cut = limit < len(words)
         return _Reply(
             model=str(request.get("model", "eliza")),
-            words=words[:limit] if cut else words,
+            words=words[:limit],
             finish_reason="length" if cut else "stop" if tool is None else "tool_calls",
             tool=tool,
-            prompt_tokens=sum(len(turn.text.split()) for turn in turns),
+            prompt_tokens=sum(1 for turn in turns for _ in _TOKEN.finditer(turn.text)),
         )
 
     def completion(self) -> Answer:
@@ -178,7 +185,7 @@ def converse(turns: Sequence[_Turn], seed: int | None) -> str:
     """Say what comes next in a conversation; with a seed always the same."""
     turns = [_Turn(turn.role, _plain(turn.text)) for turn in turns[-_HEARD_MESSAGES:]]
     if turns and turns[-1].role == "tool":
-        return script.TOOL_SAID.format(turns[-1].text)
+        return phrases.TOOL_SAID.format(turns[-1].text)
     heard = [turn.text for turn in turns if turn.role == "user"]
     said = {turn.text for turn in turns if turn.role == "assistant"}
     return _choose(_tiers(heard), said, _dice(seed, turns))
@@ -204,20 +211,20 @@ def _choose(tiers: Sequence[Sequence[str]], said: set[str], dice: random.Random)
 def _tiers(heard: Sequence[str]) -> list[Sequence[str]]:
     """List what may be said to the last of the user's messages, the most fitting phrases first."""
     if not heard or not heard[-1]:
-        return [script.OPENING]
+        return [phrases.OPENING]
     *earlier, last = heard
     tiers: list[Sequence[str]] = []
-    if script.NAME_ASKED.search(last) and (names := _found(script.NAMED, earlier)):
-        tiers.append([phrase.format(names[-1]) for phrase in script.NAME_KNOWN])
+    if phrases.NAME_ASKED.search(last) and (names := _found(phrases.NAMED, earlier)):
+        tiers.append([phrase.format(names[-1]) for phrase in phrases.NAME_KNOWN])
     if last in earlier:
-        tiers.append(script.AGAIN)
+        tiers.append(phrases.AGAIN)
     if (spoken := _spoken(last)) is not None:
         rule, match = spoken
         caught = [reflect(group or "that") for group in match.groups()]
         tiers.append([_sentence(phrase.format(*caught)) for phrase in rule.answers])
-    if things := _found(script.CAME_UP, earlier):
-        tiers.append([phrase.format(reflect(things[-1])) for phrase in script.COME_BACK])
-    return [*tiers, script.OTHERWISE]
+    if things := _found(phrases.CAME_UP, earlier):
+        tiers.append([phrase.format(reflect(things[-1])) for phrase in phrases.COME_BACK])
+    return [*tiers, phrases.OTHERWISE]
 
 
 def _spoken(text: str) -> tuple[script.Rule, re.Match[str]] | None:
@@ -249,8 +256,8 @@ def reflect(text: str) -> str:
     def turned(match: re.Match[str]) -> str:
         words = match[0].lower()
         if words != "you":
-            return script.REFLECTIONS[words]
+            return phrases.REFLECTIONS[words]
         last = not text[match.end() :].strip()
-        return "me" if last or script.BEFORE_ME.search(text[: match.start()]) else "I"
+        return "me" if last or phrases.BEFORE_ME.search(text[: match.start()]) else "I"
 
     return _REFLECTED.sub(turned, text.strip().rstrip(".!?,;: "))

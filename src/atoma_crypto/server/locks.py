@@ -11,8 +11,8 @@ from operator import itemgetter
 DEFAULT_TOKENS = 8192
 """The size of a lock, and of a request, that does not name one."""
 DEFAULT_TIMEOUT_SECONDS = 5
-MAX_TIMEOUT_SECONDS = 600
-"""A longer timeout is cut to this, so that forgotten locks cannot fill the table for good."""
+MAX_TIMEOUT_SECONDS = 60
+"""A longer timeout is cut to this, so that locks which nobody uses cannot fill the table for long."""
 
 
 class LockTable:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from anyio import CancelScope, create_task_group
-from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -20,6 +19,7 @@ from atoma_crypto._errors import AtomaCryptoError, http_error
 from atoma_crypto.server._http import EXCEPTION_HANDLERS, RefusalError, check_bearer, read_body
 from atoma_crypto.server._json import read_object
 from atoma_crypto.server._reply import Reply, StreamAbortedError
+from atoma_crypto.server._work import run_work
 from atoma_crypto.server.locks import DEFAULT_TIMEOUT_SECONDS, DEFAULT_TOKENS, LockTable
 from atoma_crypto.server.model import Model
 
@@ -40,13 +40,15 @@ def create_app(
 
     `token` is the one bearer token that is accepted; None accepts any. `signing_key` (an Ed25519 key or
     its 32-byte seed) signs what is sent. `clock` gives seconds and never goes back; locks expire by it. The
-    application closes `model` when it is shut down; the keys stay the caller's. Raises ValueError for an
-    empty token and for a limit below one byte.
+    application closes `model` when it is shut down; the keys stay the caller's. Raises ValueError for a
+    token that is empty or has white space at an end, and for a limit below 64 bytes or above 2^40; and
+    InvalidKeyError for a seed of another length.
     """
-    if token == "":
-        raise ValueError("an empty token would lock everybody out; None accepts any")
-    if max_request_bytes < 1:
-        raise ValueError("max_request_bytes must be at least 1")
+    if token is not None and (not token or token != token.strip()):
+        # no header could match it
+        raise ValueError("the token is empty or has white space at an end, which would lock everybody out")
+    if signing_key is not None and not isinstance(signing_key, ac.SigningKey):
+        signing_key = ac.SigningKey.from_bytes(signing_key)
     limits = ac.Limits(max_request_bytes=max_request_bytes)
     locks = LockTable(clock=clock)
     gate = _Gate(model, None if token is None else token.encode(errors="surrogateescape"), limits, locks)
@@ -141,12 +143,12 @@ class _Chat:
 
     async def _open(self, session: ac.NodeSession, sealed: bytearray) -> ac.Request:
         try:
-            opened = await run_sync(session.open_request, sealed)
+            opened = await run_work(session.open_request, sealed)
         except AtomaCryptoError as error:
             raise RefusalError(*http_error(error)) from None
         model: object = None
         with suppress(ValueError):
-            model = (await run_sync(read_object, opened.body)).get("model")
+            model = (await run_work(read_object, opened.body)).get("model")
         if not isinstance(model, str) or not self._gate.model.serves(model):
             raise RefusalError(400, "INVALID_BODY", "The request names no model that is served here")
         # last, so that garbage uses up nobody's lock

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
-from anyio.to_thread import run_sync
 
 from atoma_crypto import Limits
 from atoma_crypto._errors import AtomaCryptoError
 from atoma_crypto._sse import Decoder
 from atoma_crypto.server._json import read_object
+from atoma_crypto.server._work import run_work
 from atoma_crypto.server.model import Answer, InferenceError
 
 _DONE = b"[DONE]"
@@ -24,8 +25,8 @@ class HttpUpstream:
     """A model that is asked over HTTP and answers as it goes: nothing of a stream is held back.
 
     `url` is the service's base, with or without its `/v1`. The plaintext goes there and nowhere else:
-    redirects are not followed, and proxies and credentials are not taken from the environment. Raises
-    ValueError for a URL that is not plain `http(s)://host[:port][/path]`.
+    redirects are not followed, cookies are not kept, and proxies and credentials are not taken from the
+    environment. Raises ValueError for a URL that is not plain `http(s)://host[:port][/path]`.
     """
 
     def __init__(self, url: str) -> None:
@@ -34,6 +35,8 @@ class HttpUpstream:
             timeout=_TIMEOUT,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),  # locks bound them
             trust_env=False,
+            # what the upstream sets for one client must not go out with another's request
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # a compressed stream could be held back until a block of it is full
             headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
         )
@@ -51,14 +54,14 @@ class HttpUpstream:
                 reply += received
                 if len(reply) > limit:
                     raise InferenceError
-        answer = await run_sync(_answer, bytes(reply))
+        answer = await run_work(_answer, bytes(reply))
         if answer is None:
             raise InferenceError
         return answer
 
     async def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:
         """Post `body`; yield the chunks of each read as a batch, up to `[DONE]`. Raises InferenceError."""
-        asked = await run_sync(_asking_for_usage, body)
+        asked = await run_work(_asking_for_usage, body)
         decoder = Decoder(Limits().max_event_bytes)  # a longer one could not be sealed either
         async with self._post(asked, accept="text/event-stream") as response:
             async for received in response.aiter_bytes():
