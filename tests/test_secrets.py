@@ -18,7 +18,7 @@ import pytest
 import atoma_crypto as ac
 from atoma_crypto import hazmat
 from atoma_crypto._core import Scratch, ffi, lib
-from helpers import REPLY_BODY, SessionPair, native, new_client, new_node, node_key, punted, twin
+from helpers import REPLY_BODY, SessionPair, member, native, new_client, new_node, node_key, punted, twin
 from oracle import OracleClient
 
 SECRET: Final = bytes(range(100, 132))
@@ -304,6 +304,60 @@ def test_a_forged_event_leaves_no_plaintext() -> None:
         with pytest.raises(ac.AuthenticationError):
             pair.client.next_event()
         assert MARK not in bytes(view)
+
+
+def test_the_core_leaves_nothing_of_a_forged_event() -> None:
+    """Without Python's own wiping: the output is zero, the key is gone, and the opener is failed for good."""
+    pair = SessionPair()
+    event = pair.node.seal_chunk(PLAIN)
+    opener = native(pair.client)
+    text, nonce = (member(event, name).encode() for name in ("ciphertext", "nonce"))
+    for claimed in (b"A" * 43 + b"=", member(event, "response_hash").encode()):
+        out, size = ffi.new("uint8_t[]", len(text)), ffi.new("size_t *")
+        rest = (text, len(text), nonce, len(nonce), claimed, len(claimed))
+        again = native(twin(pair.client))
+        status = lib.ac_v1_sealed_open(again, out, len(text), size, *rest)
+        if claimed.startswith(b"AAAA"):
+            assert status == lib.AC_ERR_AUTH
+            assert not any(ffi.buffer(out)[: len(PLAIN)])
+            assert not any(bytes(ffi.buffer(ffi.addressof(again, "aes"))))
+            assert lib.ac_v1_sealed_open(again, out, len(text), size, *rest) == lib.AC_ERR_STATE
+        else:
+            assert status == lib.AC_OK
+            assert ffi.buffer(out)[: size[0]] == PLAIN
+    assert lib.ac_v1_sealed_open(opener, out, len(text), size, *rest) == lib.AC_OK
+
+
+@pytest.mark.parametrize("forged", [True, False])
+def test_the_core_leaves_nothing_of_a_forged_request(forged: bool) -> None:
+    """Again without Python's wiping: a body whose hash does not hold."""
+    members = json.loads(new_client().seal_request(PLAIN, stream=True))
+    envelope, lent = ffi.new("ac_v1_envelope *"), []
+    for field, name in (
+        ("ciphertext", "ciphertext"),
+        ("nonce", "nonce"),
+        ("salt", "salt"),
+        ("client_public", "client_dh_public_key"),
+        ("node_public", "node_dh_public_key"),
+        ("body_hash", "plaintext_body_hash"),
+    ):
+        text = b"A" * 43 + b"=" if forged and field == "body_hash" else members[name].encode()
+        lent.append(ffi.from_buffer("uint8_t[]", text))
+        setattr(envelope, field, lent[-1])
+        setattr(envelope, f"{field}_len", len(text))
+    cap = lib.ac_base64_decoded_max(len(members["ciphertext"]))
+    sealer, body, size = ffi.new("ac_v1_sealer *"), ffi.new("uint8_t[]", cap), ffi.new("size_t *")
+    rest = (size, node_key().native, ffi.NULL, envelope)
+    assert lib.ac_v1_request_open(sealer, body, cap - 1, *rest) == lib.AC_ERR_CAPACITY
+    status = lib.ac_v1_request_open(sealer, body, cap, *rest)
+    if forged:
+        assert status == lib.AC_ERR_AUTH
+        assert not any(bytes(ffi.buffer(body)))
+        assert not any(bytes(ffi.buffer(sealer)))
+    else:
+        assert status == lib.AC_OK
+        assert ffi.buffer(body)[: size[0]] == PLAIN
+        lib.ac_v1_sealer_wipe(sealer)
 
 
 def test_closed_keys_are_wiped() -> None:
