@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 SDK_VENV ?= .venv-sdk
 SDK_STAMP = $(SDK_VENV)/.installed
+# Half of the tests wait for a server or a program. pytest-benchmark and pytest-xdist do not go together.
+PYTEST = $(BIN)/python -m pytest -p no:benchmark -n 4
 SOURCES = pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 
 .PHONY: demo test test-all test-c coverage lint types build clean
@@ -14,11 +16,11 @@ demo: $(STAMP)  ## a confidential chat, seen from both ends and from the middle;
 	@$(BIN)/atoma-crypto demo $(if $(CHAT),--chat)
 
 test: $(STAMP) $(SDK_STAMP)  ## all tests but the long ones
-	$(BIN)/python -m pytest -m "not long"
+	$(PYTEST) -q -m "not long"
 
 test-all: $(STAMP) $(SDK_STAMP) test-c  ## all tests, on every AES backend, and the C harness
 	for backend in $$($(BIN)/python -c "from atoma_crypto import hazmat; print(*hazmat.aes_backends())"); do \
-	  ATOMA_CRYPTO_AES_BACKEND=$$backend $(BIN)/python -m pytest || exit 1; \
+	  ATOMA_CRYPTO_AES_BACKEND=$$backend $(PYTEST) -q || exit 1; \
 	done
 
 # L3 to L6 whole, the rest at 90 %: the demo, the CLI and the servers talk to the world.
@@ -27,7 +29,7 @@ empty =
 comma = ,
 coverage: $(STAMP) $(SDK_STAMP)  ## branch coverage of the tests, and what we ask of it
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest -m "not long" --cov --cov-report=
+	$(PYTEST) -q -m "not long" --cov --cov-report=
 	$(BIN)/python -m coverage report --fail-under=90
 	$(BIN)/python -m coverage report --fail-under=100 \
 	  --include=$(subst $(empty) ,$(comma),$(COVERED:%=*/atoma_crypto/%.py))
