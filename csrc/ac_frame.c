@@ -37,7 +37,7 @@ enum {
 static size_t message_bytes(const ac_v1_sealer *sealer, size_t fixed, size_t usage_key, size_t plaintext_len,
                             size_t usage_len) {
   const size_t most = SIZE_MAX / 4;
-  if (plaintext_len > most || usage_len > most || plaintext_len > AC_GCM_MAX_BYTES) return SIZE_MAX;
+  if (plaintext_len > most || usage_len > most || (uint64_t)plaintext_len > AC_GCM_MAX_BYTES) return SIZE_MAX;
   return fixed + ac_base64_encoded_len(plaintext_len + AC_TAG_BYTES) + (sealer->signs ? SIGNATURE_TEXT : 0) +
          (usage_len != 0 ? usage_key - QUOTE + usage_len : 0);
 }

@@ -8,6 +8,9 @@
  * GHASH multiplies with the CPU's integer multiplier: with three zero bits between any two, carries never
  * reach the next bit that counts. That is constant time where 64-bit multiplication is, as on every CPU that this
  * library is built for; it is the model that the other backends are tested against.
+ *
+ * Blocks between rounds are as good as the key to who knows the text, and compilers spill them. So the three entry
+ * points at the end run the work in a function of its own and then wipe the stack that it used.
  */
 #include "ac_internal.h"
 
@@ -80,7 +83,7 @@ static void mix_columns(uint64_t q[8]) {
     const uint64_t twice = (i == 0 ? sum[7] : sum[i - 1]) ^ carry;
     out[i] = twice ^ turn_right(q[i], 16) ^ turn_right(sum[i], 32);
   }
-  memcpy(q, out, sizeof out); /* blocks under encryption: the caller's q is wiped at the end of its life */
+  memcpy(q, out, sizeof out);
 }
 
 /* Between bytes in words and bits in planes; its own inverse. */
@@ -272,7 +275,7 @@ static void key_stream(uint8_t stream[ACI_BLOCK_BYTES * PARALLEL], uint64_t q[8]
   store_blocks(stream, q);
 }
 
-static void init(uint64_t words[40], const uint8_t key[AC_KEY_BYTES]) {
+static ACI_NOINLINE void init_inside(uint64_t words[40], const uint8_t key[AC_KEY_BYTES]) {
   static const uint8_t zero[AC_NONCE_BYTES];
   layout k;
   uint64_t expanded[8 * ACI_AES_ROUND_KEYS], q[8];
@@ -324,8 +327,9 @@ static void compute_tag(uint8_t tag[AC_TAG_BYTES], const layout *key, const uint
   aci_wipe(q, sizeof q);
 }
 
-static int seal(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
-                size_t plaintext_len, const uint8_t *aad, size_t aad_len) {
+static ACI_NOINLINE int seal_inside(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
+                                    const uint8_t *plaintext, size_t plaintext_len, const uint8_t *aad,
+                                    size_t aad_len) {
   layout k;
   uint64_t expanded[8 * ACI_AES_ROUND_KEYS];
   memcpy(&k, words, sizeof k);
@@ -337,8 +341,8 @@ static int seal(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_N
   return AC_OK;
 }
 
-static int open(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
-                size_t sealed_len, const uint8_t *aad, size_t aad_len) {
+static ACI_NOINLINE int open_inside(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
+                                    const uint8_t *sealed, size_t sealed_len, const uint8_t *aad, size_t aad_len) {
   const size_t len = sealed_len - AC_TAG_BYTES;
   layout k;
   uint64_t expanded[8 * ACI_AES_ROUND_KEYS];
@@ -356,6 +360,25 @@ static int open(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_N
   aci_wipe(expanded, sizeof expanded);
   aci_wipe(tag, sizeof tag); /* the right tag of a forgery is a secret */
   return good ? AC_OK : AC_ERR_AUTH;
+}
+
+static void init(uint64_t words[40], const uint8_t key[AC_KEY_BYTES]) {
+  init_inside(words, key);
+  aci_burn_stack();
+}
+
+static int seal(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
+                size_t plaintext_len, const uint8_t *aad, size_t aad_len) {
+  const int status = seal_inside(words, out, nonce, plaintext, plaintext_len, aad, aad_len);
+  aci_burn_stack();
+  return status;
+}
+
+static int open(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
+                size_t sealed_len, const uint8_t *aad, size_t aad_len) {
+  const int status = open_inside(words, out, nonce, sealed, sealed_len, aad, aad_len);
+  aci_burn_stack();
+  return status;
 }
 
 const aci_gcm_backend aci_gcm_portable = {"portable", is_usable, init, seal, open};

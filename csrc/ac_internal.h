@@ -18,6 +18,15 @@ enum { AC_STATE_NONE = 0, AC_STATE_READY = 1, AC_STATE_FAILED = 2, AC_STATE_CLOS
 extern ac_sodium aci_sodium; /* written by ac_init only */
 
 #define aci_wipe ac_wipe
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define ACI_NOINLINE __declspec(noinline)
+#else
+#define ACI_NOINLINE __attribute__((noinline))
+#endif
+
+/* Wipe the stack below the caller, where the functions that it has called kept what the compiler spilled. */
+void aci_burn_stack(void);
 int aci_equal(const void *a, const void *b, size_t len); /* constant time */
 int aci_is_zero32(const uint8_t p[32]);                  /* constant time */
 void aci_randombytes(uint8_t *out, size_t len);
@@ -31,7 +40,7 @@ void aci_leave(uint32_t *busy);
 
 /* Counts the forks that lie between this process and the one that loaded the library. */
 uint32_t aci_generation(void);
-void aci_watch_forks(void);
+int aci_watch_forks(void); /* 1: a fork will be noticed */
 
 uint32_t aci_load32le(const uint8_t *p);
 uint64_t aci_load64be(const uint8_t *p);

@@ -28,12 +28,11 @@ static void store_place(ac_v1_opener *o, const place *p) {
 
 static place event_at(size_t at) { return (place){.event = at, .line = at, .scan = at}; }
 
-/* Offset of the first CR or LF, or len. In windows, so that a stream of CRs does not look for a far LF again and
- * again. */
+/* Offset of the first CR or LF, or len. In windows that grow, so that a stream of CRs does not look for a far LF again
+ * and again. */
 static size_t find_line_end(const uint8_t *in, size_t from, size_t len) {
-  enum { WINDOW = 4096 };
-  while (from < len) {
-    const size_t part = len - from < WINDOW ? len - from : WINDOW;
+  for (size_t window = 64; from < len; window *= 2) {
+    const size_t part = len - from < window ? len - from : window;
     const uint8_t *lf = memchr(in + from, '\n', part);
     const uint8_t *cr = memchr(in + from, '\r', lf != NULL ? (size_t)(lf - (in + from)) : part);
     if (cr != NULL) return (size_t)(cr - in);
@@ -135,10 +134,13 @@ static int is_done(const uint8_t *in, const place *p) {
 int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, size_t *spans,
                       size_t span_cap, size_t *count, size_t *punt_pos, size_t *consumed, const uint8_t *in,
                       size_t in_len) {
-  if (in_len < opener->scan_pos || span_cap == 0) return AC_ERR_ARGUMENT;
   if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
   int status = aci_v1_opener_enter(opener);
   if (status != AC_OK) return status;
+  if (in_len < opener->scan_pos || span_cap == 0) {
+    aci_v1_opener_leave(opener, AC_ERR_ARGUMENT);
+    return AC_ERR_ARGUMENT;
+  }
   place p = load_place(opener), behind = {0};
   const uint32_t started = opener->started, skipped_lf = opener->skip_lf;
   size_t used = 0;

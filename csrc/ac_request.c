@@ -33,7 +33,7 @@ int ac_v1_request_seal(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_
                        const uint8_t *model_json, size_t model_json_len, uint64_t stack_small_id,
                        uint64_t num_compute_units, int has_num_compute_units, int stream) {
   const size_t most = ac_v1_request_max_bytes(body_len, model_json_len);
-  if (most == SIZE_MAX || body_len > AC_GCM_MAX_BYTES) return AC_ERR_ARGUMENT;
+  if (most == SIZE_MAX || (uint64_t)body_len > AC_GCM_MAX_BYTES) return AC_ERR_ARGUMENT;
   if (out_cap < most) return AC_ERR_CAPACITY;
   if (aci_overlap(out, out_cap, body, body_len) || aci_overlap(out, out_cap, model_json, model_json_len))
     return AC_ERR_OVERLAP;

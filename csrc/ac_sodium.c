@@ -120,8 +120,8 @@ int ac_init(const ac_sodium *table, const char *aes_backend) {
   if (!initialised || memcmp(&aci_sodium, table, sizeof *table) != 0) {
     initialised = 0;
     aci_sodium = *table;
-    aci_watch_forks();
-    const char *bad = !test_digests()   ? "SHA-256 or BLAKE2b"
+    const char *bad = !aci_watch_forks() ? "pthread_atfork"
+                      : !test_digests() ? "SHA-256 or BLAKE2b"
                       : !test_x25519()  ? "X25519"
                       : !test_ed25519() ? "Ed25519"
                                         : aci_gcm_self_test();

@@ -18,9 +18,12 @@ int aci_v1_sealer_start(ac_v1_sealer *sealer, const uint8_t request_nonce[AC_NON
   return AC_OK;
 }
 
+/* All but what another thread may look at before it is refused. */
 static void forget(ac_v1_sealer *sealer, uint32_t state) {
   ac_aes256gcm_wipe(&sealer->aes);
   ac_signing_key_wipe(&sealer->signing);
+  aci_wipe(sealer->next_nonce, sizeof sealer->next_nonce);
+  aci_wipe(sealer->request_nonce, sizeof sealer->request_nonce);
   sealer->state = state;
 }
 
@@ -75,17 +78,14 @@ int aci_v1_seal(ac_v1_sealer *sealer, uint8_t *sealed, uint8_t nonce[AC_NONCE_BY
 }
 
 int ac_v1_sealer_close(ac_v1_sealer *sealer) {
+  /* In a child, `busy` may be the mark of a thread that only the parent has. */
   if (sealer->generation == aci_generation() && !aci_enter(&sealer->busy)) return AC_ERR_BUSY;
-  ac_v1_sealer_wipe(sealer);
+  forget(sealer, AC_STATE_CLOSED);
+  aci_leave(&sealer->busy);
   return AC_OK;
 }
 
-void ac_v1_sealer_wipe(ac_v1_sealer *sealer) {
-  const uint32_t generation = sealer->generation;
-  aci_wipe(sealer, sizeof *sealer);
-  sealer->generation = generation;
-  sealer->state = AC_STATE_CLOSED;
-}
+void ac_v1_sealer_wipe(ac_v1_sealer *sealer) { forget(sealer, AC_STATE_CLOSED); }
 
 /* ---- opener ---- */
 
@@ -93,6 +93,7 @@ void aci_v1_opener_start(ac_v1_opener *opener, const uint8_t request_nonce[AC_NO
   memcpy(opener->request_nonce, request_nonce, AC_NONCE_BYTES);
   opener->max_event_bytes = SIZE_MAX;
   opener->max_line_bytes = SIZE_MAX;
+  opener->generation = aci_generation();
   opener->busy = 0;
   opener->state = AC_STATE_READY;
 }
@@ -107,6 +108,14 @@ int ac_v1_opener_set(ac_v1_opener *opener, size_t max_event_bytes, size_t max_li
   return AC_OK;
 }
 
+static void forget_opener(ac_v1_opener *opener, uint32_t state) {
+  ac_aes256gcm_wipe(&opener->aes);
+  aci_wipe(opener->request_nonce, sizeof opener->request_nonce);
+  aci_wipe(opener->first_nonce, sizeof opener->first_nonce);
+  aci_wipe(opener->last_nonce, sizeof opener->last_nonce);
+  opener->state = state;
+}
+
 int aci_v1_opener_enter(ac_v1_opener *opener) {
   if (!aci_enter(&opener->busy)) return AC_ERR_BUSY;
   if (opener->state == AC_STATE_READY) return AC_OK;
@@ -115,15 +124,9 @@ int aci_v1_opener_enter(ac_v1_opener *opener) {
 }
 
 void aci_v1_opener_leave(ac_v1_opener *opener, int status) {
-  if (status < 0 && status != AC_ERR_ARGUMENT && status != AC_ERR_CAPACITY) {
-    ac_aes256gcm_wipe(&opener->aes);
-    opener->state = AC_STATE_FAILED;
-  }
+  if (status < 0 && status != AC_ERR_ARGUMENT && status != AC_ERR_CAPACITY)
+    forget_opener(opener, AC_STATE_FAILED);
   aci_leave(&opener->busy);
-}
-
-void ac_v1_opener_fail(ac_v1_opener *opener) {
-  if (aci_v1_opener_enter(opener) == AC_OK) aci_v1_opener_leave(opener, AC_ERR_FORMAT);
 }
 
 int aci_v1_open(ac_v1_opener *opener, uint8_t *out, size_t *out_len, const uint8_t *ciphertext, size_t ciphertext_len,
@@ -163,12 +166,10 @@ int aci_v1_open(ac_v1_opener *opener, uint8_t *out, size_t *out_len, const uint8
 }
 
 int ac_v1_opener_close(ac_v1_opener *opener) {
-  if (!aci_enter(&opener->busy)) return AC_ERR_BUSY;
-  ac_v1_opener_wipe(opener);
+  if (opener->generation == aci_generation() && !aci_enter(&opener->busy)) return AC_ERR_BUSY; /* as the sealer's */
+  forget_opener(opener, AC_STATE_CLOSED);
+  aci_leave(&opener->busy);
   return AC_OK;
 }
 
-void ac_v1_opener_wipe(ac_v1_opener *opener) {
-  aci_wipe(opener, sizeof *opener);
-  opener->state = AC_STATE_CLOSED;
-}
+void ac_v1_opener_wipe(ac_v1_opener *opener) { forget_opener(opener, AC_STATE_CLOSED); }

@@ -18,6 +18,8 @@ void ac_wipe(void *p, size_t len) {
   if (len != 0) aci_sodium.memzero(p, len);
 }
 
+void ac_scratch_wipe(ac_scratch *scratch) { ac_wipe(scratch->at, scratch->cap); }
+
 int aci_equal(const void *a, const void *b, size_t len) {
   return aci_sodium.memcmp((void *)(uintptr_t)a, (void *)(uintptr_t)b, len) == 0;
 }
@@ -26,6 +28,11 @@ int aci_is_zero32(const uint8_t p[32]) {
   uint32_t any = 0;
   for (size_t i = 0; i < 32; i++) any |= p[i];
   return (int)(1 & ((any - 1) >> 8));
+}
+
+ACI_NOINLINE void aci_burn_stack(void) {
+  uint8_t used[4096];
+  aci_wipe(used, sizeof used);
 }
 
 void aci_randombytes(uint8_t *out, size_t len) { aci_sodium.randombytes(out, len); }
@@ -46,15 +53,17 @@ static uint32_t generation;
 uint32_t aci_generation(void) { return generation; }
 
 #if defined(_WIN32)
-void aci_watch_forks(void) {}
+int aci_watch_forks(void) { return 1; }
 #else
 static void forked(void) { generation++; }
 
-static void watch(void) { (void)pthread_atfork(NULL, NULL, forked); }
+static int watching;
 
-void aci_watch_forks(void) {
+static void watch(void) { watching = pthread_atfork(NULL, NULL, forked) == 0; }
+
+int aci_watch_forks(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
-  (void)pthread_once(&once, watch);
+  return pthread_once(&once, watch) == 0 && watching;
 }
 #endif
 

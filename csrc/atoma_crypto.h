@@ -94,6 +94,14 @@ int ac_aes_backend_usable(unsigned backend); /* 1 or 0, once ac_init has returne
 unsigned ac_aes_backend_default(void);
 
 void ac_wipe(void *p, size_t len);
+
+/* Memory for secrets of any length: `cap` bytes at `at`. */
+typedef struct ac_scratch {
+  size_t cap;
+  uint8_t at[];
+} ac_scratch;
+
+void ac_scratch_wipe(ac_scratch *scratch); /* its bytes, not its cap */
 /* Both digests: AC_OK or AC_ERR_PRIMITIVE. BLAKE2b is unkeyed, with a digest length of 32 (RFC 7693). */
 int ac_blake2b256(uint8_t out[AC_HASH_BYTES], const uint8_t *in, size_t in_len);
 int ac_sha256(uint8_t out[AC_HASH_BYTES], const uint8_t *in, size_t in_len);
@@ -237,6 +245,7 @@ typedef struct ac_v1_opener {
   uint32_t nonce_reused;        /* 1: one was seen */
   uint32_t state;
   uint32_t busy;
+  uint32_t generation; /* of the process that made it */
 } ac_v1_opener;
 
 /* Make a request and the opener of its answer: draws an ephemeral key, a salt and a nonce, derives the key, and
@@ -280,7 +289,6 @@ int ac_v1_sealed_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
 int ac_v1_reply_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, size_t *usage_pos,
                      size_t *usage_len, const uint8_t *in, size_t in_len);
 
-void ac_v1_opener_fail(ac_v1_opener *opener); /* what another parser found wrong is final, too */
 int ac_v1_opener_close(ac_v1_opener *opener);
 void ac_v1_opener_wipe(ac_v1_opener *opener);
 

@@ -137,12 +137,13 @@ def test_the_environment_chooses_the_backend() -> None:
     for name in hazmat.aes_backends():
         assert imported(name).stdout.strip() == name
     assert imported("").stdout.strip() == hazmat.aes_backends()[0]
-    failed = imported("nonsense")
-    assert failed.returncode != 0
-    assert failed.stderr.splitlines()[-1] == (
-        "ImportError: ATOMA_CRYPTO_AES_BACKEND='nonsense' cannot be used here; "
-        f"usable: {', '.join(hazmat.aes_backends())}"
-    )
+    for wrong in ("nonsense", "\udcff", hazmat.aes_backends()[0] + "\udc80"):  # the latter two: bytes of no text
+        failed = imported(wrong)
+        assert failed.returncode != 0
+        assert failed.stderr.splitlines()[-1] == (
+            f"ImportError: ATOMA_CRYPTO_AES_BACKEND={wrong!r} cannot be used here; "
+            f"usable: {', '.join(hazmat.aes_backends())}"
+        )
 
 
 def test_the_core_itself_refuses_an_empty_table() -> None:
@@ -273,13 +274,35 @@ def test_exact_sizes() -> None:
             _core.lend_exactly(b"abcd", size, "it", ac.InvalidKeyError)
 
 
-def test_memory_is_wiped_when_it_is_let_go() -> None:
-    scratch = Scratch(64)
-    view = scratch.view
-    view[:] = b"s" * 64
-    del scratch
-    gc.collect()
-    assert bytes(view) == bytes(64)
+def test_memory_is_wiped_when_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, and by C alone: no Python function runs that something could interrupt."""
+    kept = []
+
+    class Keeping:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ffi, name)
+
+        def new(self, ctype: str, init: object) -> Any:
+            memory = ffi.new(ctype, init)
+            kept.append(memory)  # outlives the Scratch: else the test would read what was freed
+            return memory
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_core, "ffi", Keeping())
+        scratch = Scratch(64)
+    (memory,) = kept
+    scratch.view[:] = b"s" * 64
+    assert bytes(ffi.buffer(memory.at, 64)) == b"s" * 64
+    calls: list[str] = []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, _: calls.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        del scratch
+    finally:
+        sys.setprofile(before)
+    assert calls == []
+    assert bytes(ffi.buffer(memory.at, 64)) == bytes(64)
+    assert memory.cap == 64
 
 
 def test_an_object_is_wiped_when_it_is_let_go() -> None:

@@ -243,6 +243,7 @@ def test_usage_that_json_cannot_say(wrong: float) -> None:
     [
         (b"{}", False),
         (b'{"stream":false}', False),
+        (b'{"stream":null}', False),
         (b' {"a":{"stream":1},"stream" : true } ', True),
         (b'{"str\\u0065am":true}', True),
     ],
@@ -256,7 +257,6 @@ def test_stream_of_a_body(body: bytes, stream: bool) -> None:
     "body",
     [
         *NOT_OBJECTS,
-        b'{"stream":null}',
         b'{"stream":0}',
         b'{"stream":1}',
         b'{"stream":"true"}',
@@ -272,3 +272,58 @@ def test_bodies_that_do_not_say_whether_they_stream(body: bytes, error: type[ac.
     assert type(caught.value) is error
     context = caught.value.__context__
     assert context is None or (type(context) is ac.EnvelopeError and context.__context__ is None)
+
+
+# ---- what is hostile --------------------------------------------------------------------------------------------
+
+
+def crowded(members: dict[str, Any], commas: int) -> bytes:
+    """The same object, with an array of zeros that brings it to so many commas."""
+    filler = commas - len(members)
+    return json.dumps({"zeros": [0] * (filler + 1)} | members).encode()
+
+
+@pytest.mark.parametrize("error", [ac.EnvelopeError, ac.FramingError])
+def test_an_object_of_too_many_members_is_refused_before_it_is_read(
+    error: type[ac.RemoteProtocolError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for commas in (1000, 1001):
+        request, sealed = crowded(REQUEST, commas), crowded(SEALED, commas)
+        assert request.count(b",") == sealed.count(b",") == commas
+        if commas == 1000:
+            assert read_request(request).model == "m"
+            assert read_sealed(sealed, "it", error) == read_sealed(sealed.decode(), "it", error)
+            continue
+        with monkeypatch.context() as patch:
+            patch.setattr(_envelope, "load_object", None)  # never reached
+            with pytest.raises(ac.EnvelopeError, match="the request has too many members"):
+                read_request(request)
+            for text in (sealed, sealed.decode()):
+                with pytest.raises(error, match="it has too many members"):
+                    read_sealed(text, "it", error)
+
+
+def test_an_object_is_read_up_to_so_many_members_and_no_further() -> None:
+    """Of a body and of usage, where commas cannot be counted; what is nested in them does not count."""
+    for count in (1001, 1002, 5000):
+        text = b"{%b}" % b",".join(b'"%d":[0,0]' % i for i in range(count))
+        if count == 1001:
+            assert len(load_object(text, "it", ac.FramingError)) == len(read_usage(text, ac.FramingError)) == count
+            assert not _envelope.body_stream(text, ac.EnvelopeError)
+            continue
+        for broken in (text, text[:-1]):  # the end is not looked at
+            with pytest.raises(ac.EnvelopeError, match="the body has too many members"):
+                _envelope.body_stream(broken, ac.EnvelopeError)
+        with pytest.raises(ac.FramingError, match="has too many members"):
+            read_usage(text, ac.FramingError)
+
+
+def test_usage_that_is_nested_too_deeply() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    with pytest.raises(ValueError, match="usage is nested too deeply") as caught:
+        write_usage(deep)
+    assert caught.value.__suppress_context__
+    while deep:  # taken apart from outside: freeing it at once would go as deep
+        deep = deep["a"]  # type: ignore[assignment] # it is one of these

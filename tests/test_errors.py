@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -106,3 +110,34 @@ def test_cryptographic_failures_cannot_be_told_apart() -> None:
         texts.add((str(error), repr(error), error.args, http_error(error)))
     assert len(texts) == 1
     assert texts.pop()[0] == "the message could not be authenticated"
+
+
+def made(cls: type[Exception]) -> Exception:
+    return cls() if cls is ac.AuthenticationError else cls("a message")
+
+
+def same(again: BaseException, cls: type[Exception]) -> bool:
+    error = made(cls)
+    return (type(again), str(again), again.args) == (cls, str(error), error.args)
+
+
+@pytest.mark.parametrize("cls", TREE)
+def test_errors_can_be_copied_and_pickled(cls: type[Exception]) -> None:
+    error = made(cls)
+    for again in (copy.copy(error), copy.deepcopy(error)):
+        assert same(again, cls)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert same(pickle.loads(pickle.dumps(error, protocol)), cls)  # noqa: S301 - our own
+
+
+def fail_as(cls: type[Exception]) -> None:
+    raise made(cls)
+
+
+def test_errors_come_back_from_another_process() -> None:
+    """An error that cannot be unpickled would break the pool, and all that it still had to do."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        for cls in TREE:
+            error = pool.submit(fail_as, cls).exception()
+            assert error is not None
+            assert same(error, cls)

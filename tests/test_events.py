@@ -27,7 +27,7 @@ def test_a_chunk_does_not_show_its_plaintext() -> None:
 def test_a_request_does_not_show_its_body() -> None:
     request = SessionPair().request
     assert b'"stream":true' in request.body
-    assert "stream\":true" not in repr(request)
+    assert 'stream":true' not in repr(request)
     assert repr(request) == (
         "Request(model='m', stack_small_id=42, num_compute_units=None, stream=True, endpoint=None, protocol='v1')"
     )

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto import hazmat
+from atoma_crypto import _core, hazmat
 from atoma_crypto._core import Scratch, ffi, lib
 from helpers import REPLY_BODY, SessionPair, member, native, new_client, new_node, node_key, punted, twin
 from oracle import OracleClient
@@ -190,16 +190,43 @@ def test_what_is_public_can_be_copied() -> None:
 # ---- memory that was closed -------------------------------------------------------------------------------------
 
 
+HARMLESS: Final = {
+    *("chunks_left", "bytes_left", "signs", "state", "busy", "generation"),
+    *("chunks", "max_event_bytes", "max_line_bytes", "scan_pos", "line_pos", "data_pos", "data_len", "data_lines"),
+    *("fields", "skip_lf", "started", "refuse_nonce_reuse", "nonce_reused"),
+}
+
+
+@pytest.fixture
+def _scratch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of a Scratch outlives it, so that a test may look at it: else it would read what was freed."""
+    kept = []
+
+    class Keeping:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ffi, name)
+
+        def new(self, ctype: str, *init: object) -> Any:
+            memory = ffi.new(ctype, *init)
+            kept.append(memory)
+            return memory
+
+    monkeypatch.setattr(_core, "ffi", Keeping())
+
+
 def zero(session: ac.ClientSession | ac.NodeSession) -> bool:
-    """No key, seed or nonce is left in the native object: nothing but where it stands."""
-    wiped = native(session)
-    left = {name: getattr(wiped, name) for name in ("state", "generation") if hasattr(wiped, name)}
-    for name in left:
-        setattr(wiped, name, 0)
-    clean = not any(bytes(ffi.buffer(wiped)))
-    for name, value in left.items():
-        setattr(wiped, name, value)
-    return clean
+    """No key, seed or nonce is left in the native object: numbers are, which say how far it has come."""
+    held = native(session)
+    copied = ffi.new(ffi.typeof(held))  # with the padding, which must not hold anything either
+    ffi.memmove(copied, held, ffi.sizeof(copied[0]))
+    fields = dict(ffi.typeof(copied[0]).fields)
+    for name in HARMLESS & fields.keys():
+        setattr(copied, name, 0)
+    secret = fields.keys() - HARMLESS
+    assert secret == ({"aes", "signing"} if isinstance(session, ac.NodeSession) else {"aes"}) | {
+        name for name in fields if name.endswith("_nonce")
+    }
+    return not any(bytes(ffi.buffer(copied)))
 
 
 def scratch_of(session: ac.ClientSession | ac.NodeSession) -> Scratch:
@@ -237,6 +264,7 @@ def ended_sessions() -> dict[str, Callable[[SessionPair], ac.ClientSession | ac.
     }
 
 
+@pytest.mark.usefixtures("_scratch_is_kept")
 @pytest.mark.parametrize("name", ended_sessions())
 def test_an_ended_session_holds_no_key_and_no_plaintext(name: str) -> None:
     pair = SessionPair(node={"signing_key": SECRET})
@@ -287,6 +315,7 @@ def test_chunks_that_were_not_taken_go_with_the_session() -> None:
     assert pair.client._opener._data == b""
 
 
+@pytest.mark.usefixtures("_scratch_is_kept")
 def test_a_forged_event_leaves_no_plaintext() -> None:
     """The tag holds, the hash does not: what was decrypted is wiped before the error is told."""
     for punt in (False, True):

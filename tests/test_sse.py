@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Final
 
 import pytest
@@ -77,7 +78,7 @@ def test_any_bytes_raise_nothing(raw: bytes, places: list[int]) -> None:
 
 @pytest.mark.parametrize("cut", [1, 7, 1000])
 def test_the_limit_is_exact_and_counts_one_event(cut: int) -> None:
-    """Counted are the event's lines without their ends; comments are not kept."""
+    """Counted are the event's `data` lines without their ends, and any other while it is read."""
     exact = b"data: " + b"x" * 50 + b"\n" + b"id: " + b"y" * 40 + b"\n\n"
     raw = exact * 3 + (b":" + b"c" * 60 + b"\n") * 10 + exact
     pieces = [raw[i : i + cut] for i in range(0, len(raw), cut)]
@@ -96,6 +97,27 @@ def test_a_line_that_never_ends_is_cut_off_at_the_limit() -> None:
 def test_comments_between_the_lines_of_an_event_are_not_counted() -> None:
     raw = b"data: 1\n" + (b":" + b"c" * 80 + b"\n") * 50 + b"data: 2\n\n"
     assert read([raw], Decoder(100)) == ([b"1\n2"], True)
+
+
+def test_memory_stays_flat_on_lines_that_say_nothing() -> None:
+    """In one event that goes on: of such a line, all that is kept is that there was one."""
+    decoder = Decoder(1000)
+    assert decoder.feed(b"data: 1\n") == []
+    piece = b"xx\n" * 1000
+    tracemalloc.start()
+    try:
+        assert decoder.feed(piece) == []
+        tracemalloc.reset_peak()
+        first = tracemalloc.get_traced_memory()[0]
+        for _ in range(50):
+            assert decoder.feed(piece) == []
+        assert tracemalloc.get_traced_memory()[0] - first < 10_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(ac.TruncatedStreamError):
+        decoder.close()
+    assert decoder.feed(b"data: 2\n\n") == [b"1\n2"]
+    decoder.close()
 
 
 @pytest.mark.parametrize(

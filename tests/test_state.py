@@ -17,6 +17,7 @@ CLIENT_STATES: Final = [
     State.AWAIT_RESPONSE,
     State.AWAIT_EVENTS,
     State.EVENTS_ENDED,
+    State.STREAM_ENDED,
     State.DONE,
     State.FAILED,
     State.CLOSED,
@@ -44,14 +45,16 @@ NODE_CALLS: Final[dict[Action, Callable[[SessionPair], Any]]] = {
 
 
 def client_in(state: State) -> SessionPair:
-    pair = SessionPair(stream=state is not State.AWAIT_RESPONSE)
+    pair = SessionPair(stream=state not in (State.AWAIT_RESPONSE, State.DONE))
     if state is State.IDLE:
         pair.client = new_client()
-    if state in (State.EVENTS_ENDED, State.DONE):
+    if state in (State.EVENTS_ENDED, State.STREAM_ENDED):
         pair.client.receive_data(pair.node.seal_chunk(b"x"))
         pair.client.receive_eof()
-    if state is State.DONE:
+    if state is State.STREAM_ENDED:
         assert isinstance(list(pair.client.events())[-1], ac.EndOfStream)
+    if state is State.DONE:
+        assert pair.client.open_response(pair.node.seal_response(b"x")) == b"x"
     if state is State.FAILED:
         pair.client.receive_data(b"data: x\n\n")
         with pytest.raises(ac.FramingError):
@@ -133,8 +136,21 @@ def test_the_end_of_the_events() -> None:
     pair = client_in(State.EVENTS_ENDED)
     assert isinstance(pair.client.next_event(), ac.Chunk)
     assert pair.client._state is State.EVENTS_ENDED
-    assert isinstance(pair.client.next_event(), ac.EndOfStream)
-    assert pair.client._state is CLIENT_V1[State.EVENTS_ENDED]["next_event, end"] is State.DONE
+    end = pair.client.next_event()
+    assert end == ac.EndOfStream(1, None)
+    assert CLIENT_V1[State.EVENTS_ENDED]["next_event, end"] is State.STREAM_ENDED
+    assert repr(pair.client) == "<ClientSession stream ended>"
+    pair.client.receive_eof()
+    assert pair.client.next_event() is end
+    assert [event is end for event in pair.client.events()] == [True]
+    with pytest.raises(ac.LocalProtocolError, match=r"^receive_data is not possible now.*'stream ended'"):
+        pair.client.receive_data(b"x")
+    assert pair.client.next_event() is end
+
+
+def test_nothing_comes_after_a_reply() -> None:
+    assert State.DONE not in CLIENT_V1
+    assert State.DONE not in NODE_V1
 
 
 @pytest.mark.parametrize("table", [CLIENT_V1, NODE_V1])

@@ -102,6 +102,20 @@ def test_the_nodes_limit_of_an_event_is_exact() -> None:
     assert len(exact.node.seal_chunks([b"x" * 100] * 3, USAGE)) == 3 * size
 
 
+@pytest.mark.parametrize("max_line_bytes", [64, 1 << 20])
+def test_the_limit_of_a_reply_does_not_hang_on_that_of_a_line(max_line_bytes: int) -> None:
+    for limit in (64, 65, 66, 3000, 100_000):
+        for more in (0, 1, 100_000):
+            options = {"limits": ac.Limits(max_response_bytes=limit, max_line_bytes=max_line_bytes)}
+            pair = SessionPair(stream=False, client=options, node={"signing_key": bytes(32)})
+            raw = pair.node.seal_response(b"x" * (limit + more), USAGE)
+            if more:
+                with pytest.raises(ac.MessageTooLargeError):
+                    pair.client.open_response(raw)
+            else:
+                assert pair.client.open_response(raw) == b"x" * limit
+
+
 def test_the_limit_of_a_reply_is_exact() -> None:
     for size, fails in ((5000, False), (5001, True), (6000, True), (80_000, True)):
         pair = SessionPair(stream=False, client={"limits": ac.Limits(max_response_bytes=5000)})
@@ -164,7 +178,7 @@ def test_memory_stays_flat_on_what_carries_no_chunk(piece: bytes) -> None:
 
 
 def test_a_batch_that_changes_while_it_is_read() -> None:
-    """Its lengths no longer add up: nothing is sealed and nothing is spent."""
+    """It is looked at once: lengths and bytes belong together."""
 
     class Changing(Sequence[Buffer]):
         looks = 0
@@ -179,10 +193,16 @@ def test_a_batch_that_changes_while_it_is_read() -> None:
             return b"x" * self.looks
 
     pair = SessionPair()
-    before = bytes(ffi.buffer(native(pair.node)))
-    with pytest.raises(ValueError, match="too long"):
-        pair.node.seal_chunks(Changing())
-    assert bytes(ffi.buffer(native(pair.node))) == before
+    got = read(pair.client, [pair.node.seal_chunks(Changing()), pair.node.seal_chunk(b"y")])
+    assert got == ([(b"x", 0, None), (b"y", 1, None)], ac.EndOfStream(2, None))
+
+
+@pytest.mark.parametrize("wrong", [None, {b"x"}, (b"x" for _ in range(1)), {0: b"x"}, 5, b"x", "x", bytearray(b"x")])
+def test_a_batch_that_is_no_sequence(wrong: Any) -> None:
+    pair = SessionPair()
+    with pytest.raises(TypeError, match="plaintexts must be a sequence of buffers"):
+        pair.node.seal_chunks(wrong)
+    assert pair.node._sealer._native.chunks_left == 2**32
     assert read(pair.client, [pair.node.seal_chunk(b"x")]).end == ac.EndOfStream(1, None)
 
 
@@ -250,6 +270,14 @@ def test_the_reader_refuses_room_that_is_too_small_by_one() -> None:
     rest = (sizes, text, len(text), nonce, len(nonce), b"", 0)
     assert lib.ac_v1_sealed_open(opener, out, need - 1, *rest) == lib.AC_ERR_CAPACITY
     assert lib.ac_v1_sealed_open(opener, out, need, *rest) == lib.AC_OK
+
+
+def test_a_size_that_the_core_calls_impossible() -> None:
+    sealer = SessionPair().node._sealer
+    lens = ffi.new("size_t[]", [2, 4])
+    need = lib.ac_v1_events_bytes(sealer._native, 5, lens, 2, 0)
+    with pytest.raises(ValueError, match="the plaintext is too long for one message"):
+        sealer._room(need)
 
 
 def test_a_closed_opener_and_sealer_say_so() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto import hazmat
+from atoma_crypto import _state, hazmat
 from atoma_crypto._core import ffi, lib
 from helpers import SessionPair, native, new_client, read
 
@@ -264,6 +264,7 @@ FORKED: Final = """
 import json, os, sys, threading
 sys.path.insert(0, {tests!r})
 import atoma_crypto as ac
+from atoma_crypto._core import ffi
 from helpers import SessionPair, read, native
 
 def nonce(event):
@@ -326,19 +327,74 @@ assert len(set(map(nonce, events))) == 3
 assert read(pair.client, events[:2]).end == ac.EndOfStream(2, None)
 assert reply.client.open_response(reply.node.seal_response(b"x")) == b"x"
 
-# a child of a thread, while another thread is inside the session
-pair.node._lock.acquire()
+# a child, while another thread is inside both sessions
+inside, leave = threading.Event(), threading.Event()
+def stay():
+    for session, action in ((pair.node, "seal_chunk"), (pair.client, "next_event")):
+        session._begin(action)
+        native(session).busy = 1  # in the core, even
+    inside.set()
+    leave.wait()
+    for session in (pair.node, pair.client):
+        native(session).busy = 0
+        session._end()
+pair = SessionPair()
+thread = threading.Thread(target=stay)
+thread.start()
+inside.wait()
+
+def refused(call, error=ac.LocalProtocolError):
+    try:
+        call()
+    except ac.LocalProtocolError as caught:
+        assert type(caught) is error, caught
+    else:
+        raise AssertionError("entered")
+
+def wiped(session):
+    return not any(bytes(ffi.buffer(ffi.addressof(native(session), "aes"))))
+
+def calls():
+    return (lambda: pair.node.seal_chunk(b"x"), pair.node), (lambda: pair.client.next_event(), pair.client)
+
 def locked():
-    for call in (lambda: pair.node.seal_chunk(b"x"), pair.node.close):
+    for call, session in calls():
+        refused(call)
+        refused(call)
+        assert wiped(session)
+        session.close()
+        refused(call, ac.SessionClosedError)
+
+def closed():
+    for call, session in calls():
+        session.close()
+        assert wiped(session)
+        refused(call, ac.SessionClosedError)
+
+def two_threads():
+    # in the child, too, only one at a time
+    own = fresh.client
+    own._begin("next_event")
+    caught = []
+    def other():
         try:
-            call()
-        except ac.LocalProtocolError:
-            pass
-        else:
-            raise AssertionError("entered")
-in_child(locked)
-pair.node._lock.release()
-assert pair.node.seal_chunk(b"3")
+            own.next_event()
+        except ac.LocalProtocolError as error:
+            caught.append(type(error))
+    second = threading.Thread(target=other)
+    second.start()
+    second.join()
+    assert caught == [ac.ConcurrentUseError], caught
+    own._end()
+    assert own.next_event() is ac.NEED_DATA
+
+for work in (locked, closed, two_threads):
+    in_child(work)
+for call, _ in calls():
+    refused(call, ac.ConcurrentUseError)
+leave.set()
+thread.join()
+assert read(pair.client, [pair.node.seal_chunk(b"3")]).end == ac.EndOfStream(1, None)
 print("done")
 """
 
@@ -348,6 +404,32 @@ def test_a_child_cannot_seal_and_the_parent_goes_on() -> None:
     code = FORKED.format(tests=os.path.dirname(__file__))
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_the_lock_of_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, in one process: the lock that a thread holds is no obstacle where that thread is not."""
+    _state._forked()
+    pair = SessionPair()
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        pair.client._begin("next_event")
+        inside.set()
+        leave.wait()
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    inside.wait()
+    try:
+        with pytest.raises(ac.ConcurrentUseError):
+            pair.client.close()
+        monkeypatch.setattr(_state, "_pid", _state._pid + 1)
+        with pytest.raises(ac.LocalProtocolError, match=r"^next_event: a call before was interrupted"):
+            pair.client.next_event()
+        pair.client.close()
+    finally:
+        leave.set()
+        thread.join()
 
 
 def test_a_client_can_be_read_by_one_thread_after_another() -> None:

@@ -63,7 +63,7 @@ def _load(sodium: Any, sodium_ffi: Any, aes_backend: str | None) -> None:
             raise ImportError(f"this PyNaCl does not offer libsodium's {name}") from None
         address = int(sodium_ffi.cast("uintptr_t", function))
         setattr(table, member, ffi.cast(ffi.typeof(getattr(table, member)), address))
-    status = lib.ac_init(table, aes_backend.encode() if aes_backend else ffi.NULL)
+    status = lib.ac_init(table, aes_backend.encode(errors="replace") if aes_backend else ffi.NULL)
     if status == lib.AC_ERR_PRIMITIVE:
         failed = ffi.string(lib.ac_self_test_failure()).decode()
         raise ImportError(f"the self-test of {failed} failed: not safe to use")
@@ -170,13 +170,14 @@ def new(ctype: str, wipe: Callable[[CData], None]) -> CData:
 class Scratch:
     """Memory for C to write to, kept from call to call, wiped when it is let go."""
 
-    __slots__ = ("cap", "ptr", "view")
+    __slots__ = ("_memory", "cap", "ptr", "view")
 
     def __init__(self, cap: int) -> None:
-        memory = ffi.new("uint8_t[]", cap)
+        # wiped by C, not by a Python function: nothing can interrupt it
+        self._memory = ffi.gc(ffi.new("ac_scratch *", (cap, cap)), lib.ac_scratch_wipe)
         self.cap = cap
-        self.ptr = ffi.gc(memory, lambda p, cap=cap: lib.ac_wipe(p, cap))
-        self.view = ffi.buffer(memory)
+        self.ptr = ffi.cast("uint8_t *", self._memory.at)
+        self.view = ffi.buffer(self.ptr, cap)
 
 
 # ---- AES-256-GCM -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 from ._errors import EnvelopeError, RemoteProtocolError
@@ -14,6 +15,15 @@ _U64_MAX: Final = 2**64 - 1
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# A message has about ten members, and base64 has no comma. This bounds what reading a hostile one can cost.
+_MAX_COMMAS: Final = 1000
+
+
+def _bound(text: bytes | str, what: str, error: type[Exception]) -> None:
+    if (text.count(b",") if isinstance(text, bytes) else text.count(",")) > _MAX_COMMAS:
+        raise error(f"{what} has too many members")
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
@@ -55,17 +65,19 @@ def load_object(text: bytes | str, what: str, error: type[Exception]) -> list[tu
         if isinstance(text, bytes):
             text = text.decode("utf-8")
         if text.lstrip(" \t\n\r")[:1] == "{":
-            return list(_members(text))
-        json.loads(text, parse_constant=_no_constant)
-        problem = f"{what} is not a JSON object"
+            members = list(islice(_members(text), _MAX_COMMAS + 2))
+            if len(members) <= _MAX_COMMAS + 1:
+                return members
+            problem = f"{what} has too many members"
+        else:
+            json.loads(text, parse_constant=_no_constant)
+            problem = f"{what} is not a JSON object"
     except (ValueError, RecursionError):  # ValueError: not JSON, not UTF-8, or a number too long for int()
         pass
     raise error(problem)  # out here: json's own errors hold the text, and a context would keep them
 
 
-def _pick(
-    members: list[tuple[str, Any]], names: frozenset[str], what: str, error: type[Exception]
-) -> dict[str, Any]:
+def _pick(members: list[tuple[str, Any]], names: frozenset[str], what: str, error: type[Exception]) -> dict[str, Any]:
     """Those of the members that we know; others are ignored. `error`: one of them stands twice."""
     found: dict[str, Any] = {}
     for name, value in members:
@@ -125,6 +137,7 @@ _REQUEST_MEMBERS: Final = frozenset(
 
 def read_request(raw: bytes) -> RequestEnvelope:
     """Read a request envelope; unknown members are ignored. EnvelopeError."""
+    _bound(raw, "the request", EnvelopeError)
     found = _pick(load_object(raw, "the request", EnvelopeError), _REQUEST_MEMBERS, "the request", EnvelopeError)
     if "v" in found:
         raise EnvelopeError("the request is not of protocol v1")
@@ -172,6 +185,7 @@ _SEALED_MEMBERS: Final = frozenset(("ciphertext", "nonce", "response_hash", "usa
 
 def read_sealed(text: bytes | str, what: str, error: type[RemoteProtocolError]) -> SealedMessage:
     """Read a reply or the data of an event; unknown members are ignored, `signature` among them."""
+    _bound(text, what, error)
     found = _pick(load_object(text, what, error), _SEALED_MEMBERS, what, error)
     claimed = found.get("response_hash")
     usage = found.get("usage")
@@ -198,7 +212,10 @@ def write_usage(usage: Usage | None) -> bytes:
         return b""
     if not isinstance(usage, Mapping):
         raise TypeError(f"usage must be a mapping, not {type(usage).__name__}")
-    return json.dumps(dict(usage), separators=(",", ":"), allow_nan=False).encode("ascii")
+    try:
+        return json.dumps(dict(usage), separators=(",", ":"), allow_nan=False).encode("ascii")
+    except RecursionError:
+        raise ValueError("usage is nested too deeply") from None
 
 
 def write_model(model: str) -> bytes:
@@ -214,8 +231,10 @@ _BODY_MEMBERS: Final = frozenset(("stream",))
 
 
 def body_stream(body: bytes, error: type[Exception]) -> bool:
-    """What `stream` of a request's body says; absent means false. `error`: no JSON object, or not a boolean."""
-    stream = _pick(load_object(body, "the body", error), _BODY_MEMBERS, "the body", error).get("stream", False)
+    """What `stream` of a request's body says; absent and null mean false. `error`: no JSON object, not a boolean."""
+    stream = _pick(load_object(body, "the body", error), _BODY_MEMBERS, "the body", error).get("stream")
+    if stream is None:
+        return False
     if not isinstance(stream, bool):
         raise error("'stream' of the body is not a boolean")
     return stream

@@ -41,6 +41,9 @@ class AuthenticationError(RemoteProtocolError):
     def __init__(self) -> None:
         super().__init__("the message could not be authenticated")
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(self), ()  # its message is not an argument
+
 
 class TruncatedStreamError(RemoteProtocolError):
     """The bytes ended inside an event."""

@@ -62,7 +62,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a session takes from its peer, in bytes; longer is MessageTooLargeError.
+    """What a session takes from its peer, in bytes; longer is MessageTooLargeError. A node keeps its own events to it.
 
     `max_request_bytes`: a request envelope as received. `max_response_bytes`: the plaintext of an answer that is not
     streamed. `max_event_bytes`: one event of a stream as received. `max_line_bytes`: a line of it without data.

@@ -22,10 +22,11 @@ class Decoder:
     `max_event_bytes` bounds what is held back for one event: MessageTooLargeError.
     """
 
-    __slots__ = ("_block", "_line", "_max", "_size", "_skip_lf", "_start")
+    __slots__ = ("_data", "_fields", "_line", "_max", "_size", "_skip_lf", "_start")
 
     def __init__(self, max_event_bytes: int = 16 << 20) -> None:
-        self._block: list[bytes] = []  # the lines of the current event
+        self._data: list[bytes] = []  # the `data` values of the current event
+        self._fields = False  # it has a line that is not a comment
         self._line = bytearray()  # its unfinished line
         self._size = 0
         self._skip_lf = False  # a CR ended the last line; a LF that follows belongs to it
@@ -53,13 +54,18 @@ class Decoder:
                 self._size -= len(line)
                 continue
             if line:
-                self._block.append(line)
+                self._fields = True
+                value = data_of(line)
+                if value is None:
+                    self._size -= len(line)
+                else:
+                    self._data.append(value)
                 continue
-            data = data_of(b"\n".join(self._block))
-            self._block.clear()
+            if self._data:
+                found.append(b"\n".join(self._data))
+                self._data.clear()
+            self._fields = False
             self._size = 0
-            if data is not None:
-                found.append(data)
         self._hold(lines[-1])
         return found
 
@@ -71,7 +77,7 @@ class Decoder:
 
     def close(self) -> None:
         """The stream has ended. TruncatedStreamError if that was inside an event."""
-        if self._line or self._block:
+        if self._line or self._fields:
             raise TruncatedStreamError("the stream ended inside an event")
 
 

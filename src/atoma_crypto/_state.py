@@ -1,5 +1,6 @@
 """What a session may do when: the tables, and what all sessions share. Diagrams are made from these tables."""
 
+import os
 import threading
 from collections.abc import Callable
 from enum import Enum
@@ -17,6 +18,7 @@ class State(Enum):
     AWAIT_RESPONSE = "await response"  # client: one answer is to come
     AWAIT_EVENTS = "await events"  # client: events are to come
     EVENTS_ENDED = "events ended"  # client: no more bytes will come
+    STREAM_ENDED = "stream ended"  # client: all events were given, and the end
     RESPOND = "respond"  # node: one answer is to be sealed
     STREAM = "stream"  # node: events are to be sealed
     DONE = "done"
@@ -52,9 +54,9 @@ CLIENT_V1: Final[Table] = {
     State.EVENTS_ENDED: {
         "receive_eof": State.EVENTS_ENDED,
         "next_event": State.EVENTS_ENDED,
-        "next_event, end": State.DONE,
+        "next_event, end": State.STREAM_ENDED,
     },
-    State.DONE: {"receive_eof": State.DONE, "next_event": State.DONE},
+    State.STREAM_ENDED: {"receive_eof": State.STREAM_ENDED, "next_event": State.STREAM_ENDED},
 }
 NODE_V1: Final[Table] = {
     State.IDLE: {"open_request": State.RESPOND, "open_request, stream": State.STREAM},
@@ -75,13 +77,32 @@ def require_protocol(protocol: object, tables: dict[str, Table]) -> Table:
     return tables[protocol]
 
 
-class Session:
-    """Order of calls, one thread at a time, failure that stays, and an end that wipes."""
+_pid = os.getpid()  # asked for once: a system call for each chunk would cost too much
 
-    __slots__ = ("_allowed", "_lock", "_state", "_table")
+
+def _forked() -> None:
+    global _pid  # noqa: PLW0603 - there is one process
+    _pid = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork()
+    os.register_at_fork(after_in_child=_forked)
+
+
+class Session:
+    """Order of calls, one thread at a time, failure that stays, and an end that wipes.
+
+    The lock belongs to a thread, so that an exception that strikes between two lines (KeyboardInterrupt) cannot lock
+    that thread out: it finds `_inside` still set, and the session has failed.
+    """
+
+    __slots__ = ("_allowed", "_heirs", "_inside", "_lock", "_pid", "_state", "_table")
 
     def __init__(self, table: Table) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._inside = False
+        self._pid = _pid
+        self._heirs: dict[int, threading.RLock] = {}  # the locks of child processes
         self._table = table
         self._move(State.IDLE)
 
@@ -91,18 +112,43 @@ class Session:
 
     def _step(self, action: Action) -> None:
         """An action that was begun has succeeded."""
+        if action not in self._allowed:  # this thread has closed the session meanwhile, in a signal handler
+            raise self._refusal(action)
         self._move(self._allowed[action])
+
+    def _enter(self) -> None:
+        if self._pid != _pid:
+            # A child process: who holds the lock may be a thread that only the parent has. What that one has left
+            # half done stays `_inside`. All threads of the child get one and the same lock.
+            self._lock = self._heirs.setdefault(_pid, threading.RLock())
+            self._pid = _pid
+        if not self._lock.acquire(blocking=False):
+            raise ConcurrentUseError("another thread is inside this session")
 
     def _begin(self, action: Action) -> None:
         """Enter for an action; the caller owes an _end. Refused, it has changed nothing."""
-        if not self._lock.acquire(blocking=False):
-            raise ConcurrentUseError("another thread is inside this session")
+        self._enter()
+        if self._inside:
+            self._fail()
+            self._free()
+            raise LocalProtocolError(
+                f"{action.partition(',')[0]}: a call before was interrupted: the session has failed"
+            )
         if action not in self._allowed:
             self._lock.release()
             raise self._refusal(action)
+        self._inside = True
+
+    def _free(self) -> None:
+        """Leave, however often this thread has entered: the session holds nothing any more that needs the lock."""
+        self._lock, self._inside = threading.RLock(), False
 
     def _end(self) -> None:
-        self._lock.release()
+        self._inside = False
+        try:  # noqa: SIM105 - suppress() would cost a call for each chunk
+            self._lock.release()
+        except RuntimeError:
+            pass  # this thread has entered a second time meanwhile (a signal handler), and that has freed the lock
 
     def _refusal(self, action: Action) -> LocalProtocolError:
         method = action.partition(",")[0]
@@ -115,8 +161,11 @@ class Session:
     def _judge(self, exc: BaseException) -> None:
         """After an error inside: whatever is not the caller's own, harmless mistake fails the session for good."""
         if _core.is_final(exc):
-            self._move(State.FAILED)
-            self._wipe()
+            self._fail()
+
+    def _fail(self) -> None:
+        self._move(State.FAILED)
+        self._wipe()
 
     def _wipe(self) -> None:
         """Drop and wipe all that is secret; harmless when done twice."""
@@ -124,13 +173,12 @@ class Session:
 
     def close(self) -> None:
         """Wipe the session's secrets; it can do nothing after that. ConcurrentUseError: another thread is inside."""
-        if not self._lock.acquire(blocking=False):
-            raise ConcurrentUseError("another thread is inside this session")
+        self._enter()
         try:
             self._move(State.CLOSED)
             self._wipe()
         finally:
-            self._lock.release()
+            self._free()
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None

@@ -12,6 +12,7 @@ from ._keys import PublicKey, SecretKey, SigningKey
 from ._typing import Buffer, Usage
 
 _FIRST_SCRATCH: Final = 4096
+_REPLY_ALLOWANCE: Final = 64 << 10  # what stands around a reply's ciphertext
 _BATCH: Final = 64  # events that one call opens at most
 _OK: Final = lib.AC_OK
 _PUNT: Final = lib.AC_PUNT
@@ -86,10 +87,12 @@ class V1Sealer:
         """All of them, or none, joined. Errors as for one."""
         if not plaintexts:
             return b""
-        lens = array(_SIZE_T)
+        parts = []  # looked at and copied once: they may change under us
         for plaintext in plaintexts:
-            lens.append(_core.lend(plaintext, "each plaintext")[1])
-        joined = b"".join(plaintexts)
+            _core.lend(plaintext, "each plaintext")
+            parts.append(bytes(plaintext))
+        lens = array(_SIZE_T, map(len, parts))
+        joined = b"".join(parts)
         if lib.ac_v1_event_bytes(self._native, max(lens), len(usage)) > max_event_bytes:
             raise ValueError(f"an event would be longer than the limit of {max_event_bytes} bytes")
         lens_c = ffi.from_buffer("size_t[]", lens)
@@ -176,7 +179,12 @@ class V1Opener:
         _core.check(status)
         limits = self._limits
         _core.check(
-            lib.ac_v1_opener_set(self._native, limits.max_event_bytes, limits.max_line_bytes, refuse_nonce_reuse)
+            lib.ac_v1_opener_set(
+                self._native,
+                min(limits.max_event_bytes, _SIZE_MAX),
+                min(limits.max_line_bytes, _SIZE_MAX),
+                refuse_nonce_reuse,
+            )
         )
         return bytes(out.view[: self._sizes[0]])
 
@@ -198,7 +206,7 @@ class V1Opener:
     def reply(self, raw: bytes) -> bytes:
         """Open an answer that is not streamed."""
         limit = self._limits.max_response_bytes
-        if len(raw) > limit // 3 * 4 + self._limits.max_line_bytes:
+        if len(raw) > limit // 3 * 4 + _REPLY_ALLOWANCE:
             raise MessageTooLargeError(f"the answer is longer than {limit} bytes")
         scratch = self._room(lib.ac_base64_decoded_max(len(raw)))
         sizes = self._sizes

@@ -88,9 +88,10 @@ class NodeSession(Session):
 
     def seal_response(self, body: Buffer, usage: Usage | None = None) -> bytes:
         """The JSON object that answers a request which is not a stream. `usage` is shown in clear, for billing."""
+        usage_json = _envelope.write_usage(usage)
         self._begin("seal_response")
         try:
-            raw = self._sealer.reply(body, _envelope.write_usage(usage))
+            raw = self._sealer.reply(body, usage_json)
             self._step("seal_response")
             self._sealer.close()
         except BaseException as exc:
@@ -106,11 +107,10 @@ class NodeSession(Session):
         ValueError: the event would be longer than `limits.max_event_bytes`. LimitExceededError: 2^32 chunks or 2^36
         bytes were sealed.
         """
+        usage_json = b"" if usage is None else _envelope.write_usage(usage)
         self._begin("seal_chunk")
         try:
-            return self._sealer.event(
-                plaintext, b"" if usage is None else _envelope.write_usage(usage), self._limits.max_event_bytes
-            )
+            return self._sealer.event(plaintext, usage_json, self._limits.max_event_bytes)
         except BaseException as exc:
             self._judge(exc)
             raise
@@ -119,11 +119,12 @@ class NodeSession(Session):
 
     def seal_chunks(self, plaintexts: Sequence[Buffer], usage: Usage | None = None) -> bytes:
         """Events for all of them, or for none, joined, in one native call; each shows `usage`. Errors as for one."""
-        if isinstance(plaintexts, bytes | bytearray | memoryview | str):
+        if isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence):
             raise TypeError("plaintexts must be a sequence of buffers")
+        usage_json = _envelope.write_usage(usage)
         self._begin("seal_chunk")
         try:
-            return self._sealer.events(plaintexts, _envelope.write_usage(usage), self._limits.max_event_bytes)
+            return self._sealer.events(plaintexts, usage_json, self._limits.max_event_bytes)
         except BaseException as exc:
             self._judge(exc)
             raise

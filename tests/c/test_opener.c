@@ -188,7 +188,6 @@ static void nothing_works(ac_v1_opener *opener, const bytes *event) {
   CHECK_STATUS(feed_members(opener, &out, &len, event_data(event)), AC_ERR_STATE);
   CHECK_STATUS(feed_reply(opener, &out, &len, event_data(event)), AC_ERR_STATE);
   CHECK_STATUS(ac_v1_opener_set(opener, 1, 1, 1), AC_ERR_STATE);
-  ac_v1_opener_fail(opener);
   CHECK(memcmp(opener, &before, sizeof before) == 0 && bytes_untouched(&out) && len == 99);
   bytes_free(&out);
 }
@@ -209,11 +208,15 @@ static void states(void) {
       nothing_works(&opener, &event);
     }
     CHECK(!holds_run_of(&opener, sizeof opener, before.aes.words, 32) && opener.state == AC_STATE_CLOSED);
-    opener.state = 0;
-    CHECK(all_zero(&opener, sizeof opener));
+    CHECK(all_zero(&opener.aes, sizeof opener.aes) && all_zero(opener.request_nonce, sizeof opener.request_nonce));
   }
   ac_v1_opener failed = before;
-  ac_v1_opener_fail(&failed);
+  bytes forged = bytes_copy(event.at, event.len), nothing = bytes_new(event.len);
+  size_t forged_len = 0, forged_count = 0;
+  forged.at[30] = forged.at[30] == 'A' ? 'B' : 'A';
+  CHECK_STATUS(feed(&failed, &nothing, &forged_len, &forged_count, viewed(&forged)), AC_ERR_AUTH);
+  bytes_free(&forged);
+  bytes_free(&nothing);
   CHECK(all_zero(&failed.aes, sizeof failed.aes));
   nothing_works(&failed, &event);
 

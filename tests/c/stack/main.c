@@ -1,0 +1,156 @@
+/* What the portable AES-GCM leaves on the stack, without sanitizers, which lay it out anew.
+ *
+ * Each call runs on a stack of its own under two keys and two texts, with all else alike. What then differs between
+ * the two stacks comes from a secret, whether or not anyone has thought of it: round states, key stream, round keys, H,
+ * plaintext. So none may differ; with the wipe of the stack left out, some must, or this would show nothing. */
+#define _XOPEN_SOURCE 700 /* pthread_attr_setstack */
+#include "ac_internal.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Whole blocks of text: what is copied of a last part is ciphertext, which would differ and be no secret. */
+enum { STACK = 1 << 18, GAP = 1 << 16, TEXT = 704, PAINT = 0xee, BURN_LEAST = 2048 };
+
+/* All that the calls work on: the stacks hold nothing but what the calls put there. */
+static struct {
+  uint64_t words[40];
+  uint8_t key[AC_KEY_BYTES], nonce[AC_NONCE_BYTES], text[TEXT], sealed[TEXT + AC_TAG_BYTES], opened[TEXT];
+  int status;
+} x;
+
+static void call_init(void) { aci_gcm_portable.init(x.words, x.key); }
+
+static void call_seal(void) {
+  x.status = aci_gcm_portable.seal(x.words, x.sealed, x.nonce, x.text, TEXT, x.nonce, sizeof x.nonce);
+}
+
+static void call_open(void) {
+  x.status = aci_gcm_portable.open(x.words, x.opened, x.nonce, x.sealed, sizeof x.sealed, x.nonce, sizeof x.nonce);
+}
+
+static const struct {
+  const char *name;
+  void (*function)(void);
+  int forged; /* one bit of the tag is wrong */
+} calls[] = {{"init", call_init, 0}, {"seal", call_seal, 0}, {"open", call_open, 0}, {"open, forged", call_open, 1}};
+enum { CALLS = sizeof calls / sizeof calls[0] };
+
+/* ---- what the core needs of libsodium ---- */
+
+typedef struct part {
+  const uint8_t *at;
+  size_t len;
+} part;
+
+static int burning;
+static part burn; /* what was to be wiped of the stack */
+
+/* Nothing but the wipe of the stack is as long as BURN_LEAST. */
+static void memzero(void *p, size_t len) {
+  volatile uint8_t *at = p;
+  if (len >= BURN_LEAST) {
+    burn.at = p;
+    burn.len = len;
+    if (!burning) return;
+  }
+  for (size_t i = 0; i < len; i++) at[i] = 0;
+}
+
+static int differ(void *a, void *b, size_t len) { return memcmp(a, b, len) == 0 ? 0 : -1; }
+
+/* ---- the stacks ---- */
+
+static uint8_t *stack;
+static size_t deepest;
+static size_t end; /* of what is searched: above lies what the thread itself uses when it starts and ends */
+
+static void *call(void *p) {
+  volatile uint8_t gap[GAP];
+  void (*const *function)(void) = p;
+  gap[0] = 1;
+  end = (size_t)((uintptr_t)gap - (uintptr_t)stack);
+  (*function)();
+  return gap[0] ? NULL : p;
+}
+
+static void run(void (*function)(void)) {
+  pthread_attr_t attributes;
+  pthread_t thread;
+  memset(stack, PAINT, STACK);
+  if (pthread_attr_init(&attributes) != 0 || pthread_attr_setstack(&attributes, stack, STACK) != 0) abort();
+  if (pthread_create(&thread, &attributes, call, &function) != 0 || pthread_join(thread, NULL) != 0) abort();
+  (void)pthread_attr_destroy(&attributes);
+}
+
+static void fill(uint8_t *p, size_t len, uint32_t *seed) {
+  for (size_t i = 0; i < len; i++) {
+    *seed = *seed * 1664525u + 1013904223u;
+    p[i] = (uint8_t)(*seed >> 24);
+  }
+}
+
+/* Bytes that the call has reached of what was to be wiped, from its upper end. */
+static size_t depth(void) {
+  size_t i = 0;
+  while (i < burn.len && burn.at[i] == PAINT) i++;
+  return burn.len - i;
+}
+
+/* The stack after each call. */
+static int run_all(uint8_t *after[CALLS], uint32_t seed) {
+  int good = 1;
+  fill(x.key, sizeof x.key, &seed);
+  fill(x.text, sizeof x.text, &seed);
+  for (size_t i = 0; i < CALLS; i++) {
+    x.status = AC_OK;
+    burn = (part){NULL, 0};
+    x.sealed[TEXT] ^= (uint8_t)calls[i].forged;
+    run(calls[i].function);
+    memcpy(after[i], stack, STACK);
+    if (!burning && depth() > deepest) deepest = depth();
+    good &= burn.at != NULL;
+    good &= x.status == (calls[i].forged ? AC_ERR_AUTH : AC_OK);
+    if (calls[i].function == call_open && !calls[i].forged) good &= memcmp(x.opened, x.text, TEXT) == 0;
+  }
+  return good;
+}
+
+static size_t differences(const uint8_t *a, const uint8_t *b) {
+  size_t count = 0;
+  for (size_t i = 0; i < end; i++) count += a[i] != b[i];
+  return count;
+}
+
+int main(int argc, char **argv) {
+  uint8_t *after[2][CALLS];
+  int bad = 0;
+  aci_sodium.memzero = memzero;
+  aci_sodium.memcmp = differ;
+  stack = aligned_alloc(4096, STACK);
+  if (stack == NULL || argc < 1) abort();
+  for (size_t i = 0; i < 2 * CALLS; i++) {
+    after[i / CALLS][i % CALLS] = malloc(STACK);
+    if (after[i / CALLS][i % CALLS] == NULL) abort();
+  }
+  for (burning = 0; burning < 2; burning++) {
+    bad |= !run_all(after[0], 3); /* what the linker binds at a first call uses the stack, too */
+    if (!burning) deepest = 0;
+    bad |= !run_all(after[0], 1);
+    bad |= !run_all(after[1], 2);
+    for (size_t i = 0; i < CALLS; i++) {
+      const size_t count = differences(after[0][i], after[1][i]);
+      if ((count == 0) != burning) {
+        printf("%s: %s, %s: %zu bytes of the stack depend on secrets\n", argv[0], calls[i].name,
+               burning ? "wiped" : "not wiped", count);
+        bad = 1;
+      }
+    }
+  }
+  if (bad || deepest > burn.len / 4 * 3) { /* the rest is for compilers that are not here */
+    printf("%s: failed; %zu bytes of stack used, %zu wiped\n", argv[0], deepest, burn.len);
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,276 @@
+"""KeyboardInterrupt at any point: it locks no thread out of its session, and what ends a session still wipes."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any, Final
+
+import pytest
+
+import atoma_crypto as ac
+from atoma_crypto import _state, client, node
+from atoma_crypto._core import ffi
+from atoma_crypto._typing import Buffer
+from helpers import SessionPair, native, new_client, new_node, read
+
+Session = ac.ClientSession | ac.NodeSession
+FILES: Final = {module.__file__ for module in (_state, client, node)}
+
+
+class Striking:
+    """Raises KeyboardInterrupt at the n-th point (call, line or return) of the sessions' own code."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def _trace(self, frame: FrameType, _event: str, _arg: object) -> Any:
+        if frame.f_code.co_filename not in FILES:
+            return None
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self._trace
+
+    def __enter__(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+
+def key_is_gone(session: Session) -> bool:
+    return not any(bytes(ffi.buffer(ffi.addressof(native(session), "aes"))))
+
+
+def sealing() -> tuple[Session, Callable[[], object]]:
+    pair = SessionPair()
+    return pair.node, lambda: pair.node.seal_chunk(b"x", {"n": 1})
+
+
+def receiving() -> tuple[Session, Callable[[], object]]:
+    pair = SessionPair()
+    raw = pair.node.seal_chunks([b"x", b"y"])
+    pair.client._warned = True  # what was interrupted is called again, with the same bytes
+
+    def call() -> None:
+        pair.client.receive_data(raw)
+        for _ in range(2):
+            pair.client.next_event()
+
+    return pair.client, call
+
+
+def ending() -> tuple[Session, Callable[[], object]]:
+    pair = SessionPair()
+
+    def call() -> None:
+        pair.client.receive_eof()
+        pair.client.next_event()
+
+    return pair.client, call
+
+
+def opening() -> tuple[Session, Callable[[], object]]:
+    session = new_node()
+    raw = new_client().seal_request(b'{"stream":true}', stream=True)
+    return session, lambda: session.open_request(raw)
+
+
+def requesting() -> tuple[Session, Callable[[], object]]:
+    session = new_client()
+    return session, lambda: session.seal_request(b"{}", stream=False)
+
+
+CASES: Final = [sealing, receiving, ending, opening, requesting]
+
+
+def points(make: Callable[[], tuple[Session, Callable[[], object]]]) -> int:
+    """How many points there are."""
+    _, call = make()
+    striking = Striking(0)
+    with striking:
+        call()
+    assert striking.left < -10
+    return -striking.left
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_an_interrupt_at_any_point_locks_nobody_out(make: Callable[[], tuple[Session, Callable[[], object]]]) -> None:
+    ends = set()
+    for at in range(1, points(make) + 1):
+        session, call = make()
+        with pytest.raises(KeyboardInterrupt), Striking(at):
+            call()
+        for _ in range(2):  # ConcurrentUseError is a LocalProtocolError, too
+            try:
+                call()
+            except ac.LocalProtocolError as error:  # noqa: PERF203 - the point of it
+                assert type(error) is ac.LocalProtocolError, (at, error)  # noqa: PT017 - it may also work
+                ends.add(session._state)
+            else:
+                ends.add(session._state)
+        if session._state is _state.State.FAILED:
+            assert key_is_gone(session), at
+        session.close()
+        assert session._state is _state.State.CLOSED
+        assert key_is_gone(session), at
+        with pytest.raises(ac.SessionClosedError):
+            call()
+    assert _state.State.FAILED in ends
+    assert len(ends) > 1  # some of the points are before anything was done
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_an_interrupt_comes_out_of_a_block_as_it_is(make: Callable[[], tuple[Session, Callable[[], object]]]) -> None:
+    for at in range(1, points(make) + 1):
+        session, call = make()
+        striking = Striking(at)
+        with pytest.raises(KeyboardInterrupt), session:  # noqa: PT012 - the block is what is tested
+            with striking:
+                call()
+            pytest.fail("not interrupted")
+        assert session._state is _state.State.CLOSED, at
+        assert key_is_gone(session), at
+        thread = threading.Thread(target=session.close)  # where ConcurrentUseError would fail the test
+        thread.start()
+        thread.join()
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_close_can_be_repeated_where_it_was_interrupted(
+    make: Callable[[], tuple[Session, Callable[[], object]]],
+) -> None:
+    at = 0
+    while True:
+        at += 1
+        session, _ = make()
+        try:
+            with Striking(at):
+                session.close()
+        except KeyboardInterrupt:
+            session.close()
+            assert key_is_gone(session), at
+        else:
+            break
+    assert at > 5
+
+
+def test_another_thread_can_close_after_an_interrupted_thread_has_found_out() -> None:
+    session, call = sealing()
+    session._begin("seal_chunk")  # and no _end
+    refused: list[BaseException] = []
+
+    def other() -> None:
+        try:
+            session.close()
+        except ac.ConcurrentUseError as error:
+            refused.append(error)
+
+    def in_thread() -> None:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    in_thread()
+    assert len(refused) == 1
+    with pytest.raises(ac.LocalProtocolError, match=r"^seal_chunk: a call before was interrupted"):
+        call()
+    assert key_is_gone(session)
+    with pytest.raises(ac.LocalProtocolError, match=r"^seal_chunk: the session has failed before"):
+        call()
+    in_thread()
+    assert len(refused) == 1
+    assert session._state is _state.State.CLOSED
+
+
+# ---- the same thread, inside once more: a signal handler, or a sequence of the caller's ----------------------------
+
+
+class Acting(Sequence[Buffer]):
+    """One chunk, and something is done when it is looked at."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if index > 0:
+            raise IndexError
+        self._act()
+        return b"x"
+
+
+def test_closing_from_inside() -> None:
+    pair = SessionPair()
+    with pytest.raises(ac.LocalProtocolError, match="failed or was never set up"):
+        pair.node.seal_chunks(Acting(pair.node.close))
+    assert key_is_gone(pair.node)
+    with pytest.raises(ac.SessionClosedError):
+        pair.node.seal_chunk(b"x")
+
+
+def test_sealing_from_inside_fails_the_session() -> None:
+    pair = SessionPair()
+    with pytest.raises(ac.LocalProtocolError, match="a call before was interrupted"):
+        pair.node.seal_chunks(Acting(lambda: pair.node.seal_chunk(b"y")))
+    assert key_is_gone(pair.node)
+    with pytest.raises(ac.LocalProtocolError, match="failed before"):
+        pair.node.seal_chunk(b"x")
+
+
+def test_closing_from_inside_once_the_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = SessionPair(stream=False)
+    reply = type(pair.node._sealer).reply
+
+    def reply_and_close(*args: Any) -> bytes:
+        raw = reply(*args)
+        pair.node.close()
+        return raw
+
+    monkeypatch.setattr(type(pair.node._sealer), "reply", reply_and_close)
+    with pytest.raises(ac.SessionClosedError, match=r"^seal_response: the session is closed"):
+        pair.node.seal_response(b"x")
+
+
+# ---- usage ------------------------------------------------------------------------------------------------------
+
+
+class Raising(Mapping[str, object]):
+    def __getitem__(self, key: str) -> object:
+        raise ZeroDivisionError
+
+    def __iter__(self) -> Iterator[str]:
+        return iter("a")
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_usage_that_cannot_be_written_leaves_the_session_usable() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    cases: list[tuple[Mapping[str, object], type[Exception]]] = [
+        (deep, ValueError),
+        (Raising(), ZeroDivisionError),
+        ({"a": object()}, TypeError),
+    ]
+    for usage, error in cases:
+        reply, stream = SessionPair(stream=False), SessionPair()
+        with pytest.raises(error):
+            reply.node.seal_response(b"x", usage)
+        assert reply.client.open_response(reply.node.seal_response(b"x")) == b"x"
+        with pytest.raises(error):
+            stream.node.seal_chunk(b"x", usage)
+        with pytest.raises(error):
+            stream.node.seal_chunks([b"x"], usage)
+        assert native(stream.node).chunks_left == 2**32
+        assert read(stream.client, [stream.node.seal_chunk(b"x")]).end == ac.EndOfStream(1, None)
+    while deep:  # taken apart from outside: freeing it at once would go as deep
+        deep = deep["a"]  # type: ignore[assignment] # it is one of these
