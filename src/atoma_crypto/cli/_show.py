@@ -141,7 +141,7 @@ class _Demo:
         spent = [each for _ in range(_REPLAYS) for turn in self._turns for each in self._replay(turn)]
         sealing, opening = (statistics.median(ns) / 1000 for ns in zip(*spent, strict=True))
         return (
-            f"{count} events, {recorded_len:,} bytes; µs per event, network aside: "
+            f"{count} events, {recorded_len:,} bytes; µs per event: "
             f"{sealing:.1f} to seal, {opening:.1f} to open"
         )
 
