@@ -2,7 +2,11 @@
 #include "ac_internal.h"
 
 /* Best first. */
-static const aci_gcm_backend *const backends[] = {&aci_gcm_sodium, &aci_gcm_portable};
+static const aci_gcm_backend *const backends[] = {
+#if ACI_X86_64
+    &aci_gcm_vaes, &aci_gcm_aesni,
+#endif
+    &aci_gcm_sodium, &aci_gcm_portable};
 enum { BACKENDS = sizeof backends / sizeof backends[0] };
 
 /* Written by ac_init only. */
@@ -73,7 +77,7 @@ static int known_answer(const aci_gcm_backend *backend) {
       0xc5, 0xf6, 0x1e, 0x63, 0x93, 0xba, 0x7a, 0x0a, 0xbc, 0xc9, 0xf6, 0x62, 0x76, 0xfc, 0x6e, 0xce,
       0x0f, 0x4e, 0x17, 0x68, 0xcd, 0xdf, 0x88, 0x53, 0xbb, 0x2d, 0x55, 0x1b};
   static const uint8_t zero[60];
-  uint64_t words[40] = {0}; /* a published key: not wiped */
+  uint64_t words[ACI_GCM_WORDS] = {0}; /* a published key: not wiped */
   uint8_t out[sizeof sealed];
 
   backend->init(words, key);
@@ -94,7 +98,7 @@ static int long_answer(const aci_gcm_backend *backend) {
   static const uint8_t end[16 + AC_TAG_BYTES] = {
       0xc0, 0x5b, 0xf1, 0x7b, 0x41, 0x6c, 0xa2, 0xcf, 0x8f, 0xea, 0x3a, 0xa5, 0x65, 0x10, 0xe6, 0x5c,
       0xa4, 0xec, 0x3b, 0x51, 0xee, 0x43, 0x6e, 0xfb, 0xb1, 0x3e, 0x20, 0x43, 0x6b, 0x7a, 0x5b, 0x73};
-  uint64_t words[40] = {0};
+  uint64_t words[ACI_GCM_WORDS] = {0};
   uint8_t plaintext[LEN], out[LEN + AC_TAG_BYTES];
   for (size_t i = 0; i < LEN; i++) plaintext[i] = (uint8_t)i;
   backend->init(words, key);

@@ -16,14 +16,14 @@
 
 enum { PARALLEL = 4, ROUNDS = ACI_AES_ROUND_KEYS - 1 };
 
-/* How words[40] is laid out. */
+/* How words[ACI_GCM_WORDS] is laid out. */
 typedef struct layout {
   uint64_t round_keys[2 * ACI_AES_ROUND_KEYS]; /* bitsliced, one bit of each four; see expand() */
   uint64_t h[2];                               /* the hash key, low half first */
   uint64_t h_reversed[2];                      /* both halves with their bits reversed */
 } layout;
 
-_Static_assert(sizeof(layout) <= sizeof(uint64_t[40]), "the key fits its place");
+_Static_assert(sizeof(layout) <= sizeof(uint64_t[ACI_GCM_WORDS]), "the key fits its place");
 
 /* ---- AES ---- */
 
@@ -275,7 +275,7 @@ static void key_stream(uint8_t stream[ACI_BLOCK_BYTES * PARALLEL], uint64_t q[8]
   store_blocks(stream, q);
 }
 
-static ACI_NOINLINE void init_inside(uint64_t words[40], const uint8_t key[AC_KEY_BYTES]) {
+static ACI_NOINLINE void init_inside(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]) {
   static const uint8_t zero[AC_NONCE_BYTES];
   layout k;
   uint64_t expanded[8 * ACI_AES_ROUND_KEYS], q[8];
@@ -327,7 +327,7 @@ static void compute_tag(uint8_t tag[AC_TAG_BYTES], const layout *key, const uint
   aci_wipe(q, sizeof q);
 }
 
-static ACI_NOINLINE int seal_inside(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
+static ACI_NOINLINE int seal_inside(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
                                     const uint8_t *plaintext, size_t plaintext_len, const uint8_t *aad,
                                     size_t aad_len) {
   layout k;
@@ -341,7 +341,7 @@ static ACI_NOINLINE int seal_inside(const uint64_t words[40], uint8_t *out, cons
   return AC_OK;
 }
 
-static ACI_NOINLINE int open_inside(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
+static ACI_NOINLINE int open_inside(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
                                     const uint8_t *sealed, size_t sealed_len, const uint8_t *aad, size_t aad_len) {
   const size_t len = sealed_len - AC_TAG_BYTES;
   layout k;
@@ -362,19 +362,19 @@ static ACI_NOINLINE int open_inside(const uint64_t words[40], uint8_t *out, cons
   return good ? AC_OK : AC_ERR_AUTH;
 }
 
-static void init(uint64_t words[40], const uint8_t key[AC_KEY_BYTES]) {
+static void init(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]) {
   init_inside(words, key);
   aci_burn_stack();
 }
 
-static int seal(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
+static int seal(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
                 size_t plaintext_len, const uint8_t *aad, size_t aad_len) {
   const int status = seal_inside(words, out, nonce, plaintext, plaintext_len, aad, aad_len);
   aci_burn_stack();
   return status;
 }
 
-static int open(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
+static int open(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
                 size_t sealed_len, const uint8_t *aad, size_t aad_len) {
   const int status = open_inside(words, out, nonce, sealed, sealed_len, aad, aad_len);
   aci_burn_stack();

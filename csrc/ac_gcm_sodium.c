@@ -5,9 +5,9 @@
 
 static int is_usable(void) { return aci_sodium.aes256gcm_is_available() == 1; }
 
-static void init(uint64_t words[40], const uint8_t key[AC_KEY_BYTES]) { memcpy(words, key, AC_KEY_BYTES); }
+static void init(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]) { memcpy(words, key, AC_KEY_BYTES); }
 
-static int seal(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
+static int seal(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
                 size_t plaintext_len, const uint8_t *aad, size_t aad_len) {
   unsigned long long out_len = 0;
   const int refused = aci_sodium.aes256gcm_encrypt(out, &out_len, MUTABLE(plaintext), plaintext_len, MUTABLE(aad),
@@ -19,7 +19,7 @@ static int seal(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_N
   return AC_OK;
 }
 
-static int open(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
+static int open(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
                 size_t sealed_len, const uint8_t *aad, size_t aad_len) {
   /* libsodium wants somewhere to write even where there is nothing to be written. */
   uint8_t nothing[1];

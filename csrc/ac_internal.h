@@ -13,6 +13,33 @@ enum { AC_STATE_NONE = 0, AC_STATE_READY = 1, AC_STATE_FAILED = 2, AC_STATE_CLOS
 #define ACI_AES_ROUND_KEYS 15
 #define ACI_BLOCK_BYTES 16
 
+#define ACI_GCM_WORDS (sizeof(((ac_aes256gcm *)0)->words) / sizeof(uint64_t))
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define ACI_X86_64 1
+#else
+#define ACI_X86_64 0
+#endif
+
+/* What stands between these two may use the instructions named, and is called only where the CPU has them. */
+#define ACI_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define ACI_TARGET_BEGIN(names) \
+  ACI_PRAGMA(clang attribute push(__attribute__((target(names))), apply_to = function))
+#define ACI_TARGET_END _Pragma("clang attribute pop")
+#elif defined(__GNUC__)
+#define ACI_TARGET_BEGIN(names) _Pragma("GCC push_options") ACI_PRAGMA(GCC target(names))
+#define ACI_TARGET_END _Pragma("GCC pop_options")
+#else
+#define ACI_TARGET_BEGIN(names)
+#define ACI_TARGET_END
+#endif
+
+/* ---- ac_cpu.c ---- */
+
+int aci_cpu_has_aesni(void);
+int aci_cpu_has_vaes(void);
+
 /* ---- ac_util.c ---- */
 
 extern ac_sodium aci_sodium; /* written by ac_init only */
@@ -55,13 +82,15 @@ void aci_store64be(uint8_t *p, uint64_t v);
 typedef struct aci_gcm_backend {
   const char *name;
   int (*usable)(void);
-  void (*init)(uint64_t words[40], const uint8_t key[AC_KEY_BYTES]);
-  int (*seal)(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
+  void (*init)(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]);
+  int (*seal)(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
               size_t plaintext_len, const uint8_t *aad, size_t aad_len);
-  int (*open)(const uint64_t words[40], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
+  int (*open)(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *sealed,
               size_t sealed_len, const uint8_t *aad, size_t aad_len);
 } aci_gcm_backend;
 
+extern const aci_gcm_backend aci_gcm_vaes;
+extern const aci_gcm_backend aci_gcm_aesni;
 extern const aci_gcm_backend aci_gcm_portable;
 extern const aci_gcm_backend aci_gcm_sodium;
 

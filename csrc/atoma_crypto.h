@@ -120,7 +120,7 @@ int ac_hkdf_sha256(uint8_t *out, size_t out_len, const uint8_t *ikm, size_t ikm_
 /* ---- L0: AES-256-GCM (NIST SP 800-38D), 96-bit nonces, 128-bit tags ----------------------------------------- */
 
 typedef struct ac_aes256gcm {
-  uint64_t words[40]; /* the expanded key, laid out by its backend */
+  uint64_t words[110]; /* the expanded key, laid out by its backend */
   uint32_t backend;   /* number of the backend plus one; 0: not initialised */
 } ac_aes256gcm;
 

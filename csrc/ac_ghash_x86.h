@@ -1,0 +1,163 @@
+/* GHASH on x86-64, a part of ac_gcm_x86.h: `layout` and the vectors are defined there. */
+#include "ac_internal.h"
+
+/* Sums of products that are not reduced yet: low and high halves, and Karatsuba's middle. */
+typedef struct sums {
+  vec low, mid, high;
+} sums;
+
+ALWAYS_INLINE sums no_sums(void) {
+  const vec zero = V_FIRST(_mm_setzero_si128());
+  return (sums){zero, zero, zero};
+}
+
+/* What the compiler would load twice, or from within an instruction that is slower for it. */
+#if defined(__GNUC__)
+#define IN_REGISTER(a) __asm__("" : "+x"(a))
+#else
+#define IN_REGISTER(a) (void)0
+#endif
+
+/* Add x * H^(POWERS - at), and the next lower powers for further lanes. */
+ALWAYS_INLINE void add_product(sums *s, const layout *k, size_t at, vec x) {
+  vec h = V_LOAD(k->h[at]);
+  IN_REGISTER(h);
+  s->low = V_XOR(s->low, V_MUL(x, h, 0x00));
+  s->high = V_XOR(s->high, V_MUL(x, h, 0x11));
+  s->mid = V_XOR(s->mid, V_MUL(V_XOR(x, V_SWAP(x)), V_XOR(h, V_SWAP(h)), 0x00));
+}
+
+/* The same for one block, where there is no whole vector. */
+ALWAYS_INLINE void add_one_product(sums *s, const layout *k, size_t at, __m128i x) {
+  const __m128i h = LOAD(k->h[at]);
+  s->low = V_XOR(s->low, V_FIRST(_mm_clmulepi64_si128(x, h, 0x00)));
+  s->high = V_XOR(s->high, V_FIRST(_mm_clmulepi64_si128(x, h, 0x11)));
+  const __m128i x_sum = _mm_xor_si128(x, _mm_shuffle_epi32(x, 0x4e));
+  const __m128i h_sum = _mm_xor_si128(h, _mm_shuffle_epi32(h, 0x4e));
+  s->mid = V_XOR(s->mid, V_FIRST(_mm_clmulepi64_si128(x_sum, h_sum, 0x00)));
+}
+
+/* Modulo x^128 + x^7 + x^2 + x + 1, the bits being in reverse: fold 64 bits from below into what is above them. */
+ALWAYS_INLINE __m128i reduce_half(__m128i above, __m128i below) {
+  const __m128i poly = _mm_set_epi64x((long long)0xc200000000000000, 1);
+  above = _mm_xor_si128(above, _mm_shuffle_epi32(below, 0x4e));
+  return _mm_xor_si128(above, _mm_clmulepi64_si128(poly, below, 0x01));
+}
+
+ALWAYS_INLINE void fold_sums(const sums *s, __m128i *low, __m128i *mid, __m128i *high) {
+  *low = V_FOLD(s->low);
+  *high = V_FOLD(s->high);
+  *mid = _mm_xor_si128(V_FOLD(s->mid), _mm_xor_si128(*low, *high)); /* Karatsuba */
+}
+
+ALWAYS_INLINE __m128i reduce_sums(const sums *s) {
+  __m128i low, mid, high;
+  fold_sums(s, &low, &mid, &high);
+  return reduce_half(high, reduce_half(mid, low));
+}
+
+/* Add n <= POWERS - at blocks; y joins the first. */
+ALWAYS_INLINE void add_blocks(sums *s, const layout *k, size_t at, const uint8_t *in, size_t n, __m128i y) {
+  vec first = V_FIRST(y);
+  for (; n >= LANES; n -= LANES, at += LANES, in += VEC_BYTES) {
+    add_product(s, k, at, V_XOR(V_BYTES(V_LOAD(in), V_SPREAD(TURN)), first));
+    first = V_FIRST(_mm_setzero_si128());
+  }
+  if (n != 0) add_one_product(s, k, at, _mm_xor_si128(_mm_shuffle_epi8(LOAD(in), TURN), V_FOLD(first)));
+}
+
+/* Whole blocks. */
+ALWAYS_INLINE __m128i ghash_blocks(const layout *k, __m128i y, const uint8_t *in, size_t n) {
+  while (n != 0) {
+    const size_t part = n < POWERS ? n : POWERS;
+    sums s = no_sums();
+    add_blocks(&s, k, POWERS - part, in, part, y);
+    y = reduce_sums(&s);
+    in += ACI_BLOCK_BYTES * part;
+    n -= part;
+  }
+  return y;
+}
+
+/* 1 to 15 bytes, filled up with zeros, without a byte read behind them. */
+ALWAYS_INLINE __m128i load_partial(const uint8_t *in, size_t len) {
+  uint64_t low = 0, high = 0;
+  if (len >= 8) {
+    memcpy(&low, in, 8);
+    if (len > 8) { /* the last eight bytes, without those that are in `low` */
+      memcpy(&high, in + len - 8, 8);
+      high >>= 8 * (16 - len);
+    }
+  } else if (len >= 4) {
+    uint32_t first, last;
+    memcpy(&first, in, 4);
+    memcpy(&last, in + len - 4, 4);
+    low = first | (uint64_t)last << (8 * (len - 4));
+  } else { /* the middle byte is the first or the last where there are fewer than three */
+    low = (uint64_t)in[0] | (uint64_t)in[len / 2] << (8 * (len / 2)) | (uint64_t)in[len - 1] << (8 * (len - 1));
+  }
+  return _mm_set_epi64x((long long)high, (long long)low);
+}
+
+ALWAYS_INLINE __m128i ghash_padded(const layout *k, __m128i y, const uint8_t *in, size_t len) {
+  y = ghash_blocks(k, y, in, len / ACI_BLOCK_BYTES);
+  const size_t rest = len % ACI_BLOCK_BYTES;
+  if (rest != 0) {
+    sums s = no_sums();
+    const __m128i x = _mm_shuffle_epi8(load_partial(in + (len - rest), rest), TURN);
+    add_one_product(&s, k, POWERS - 1, _mm_xor_si128(x, y));
+    y = reduce_sums(&s);
+  }
+  return y;
+}
+
+/* What is left of the ciphertext, and the block of lengths, with one reduction where there are powers enough. */
+ALWAYS_INLINE __m128i ghash_final(const layout *k, __m128i y, const uint8_t *in, size_t len, uint64_t total_len,
+                                  uint64_t aad_len) {
+  const __m128i lengths = _mm_set_epi64x((long long)(aad_len * 8), (long long)(total_len * 8)); /* turned already */
+  const size_t rest = len % ACI_BLOCK_BYTES, last = 1 + (rest != 0);
+  size_t blocks = len / ACI_BLOCK_BYTES;
+  while (blocks + last > POWERS) {
+    const size_t part = blocks < POWERS ? blocks : POWERS;
+    y = ghash_blocks(k, y, in, part);
+    in += ACI_BLOCK_BYTES * part;
+    blocks -= part;
+  }
+  sums s = no_sums();
+  if (blocks != 0) {
+    add_blocks(&s, k, POWERS - last - blocks, in, blocks, y);
+    y = _mm_setzero_si128();
+  }
+  if (rest != 0) {
+    const __m128i x = _mm_shuffle_epi8(load_partial(in + ACI_BLOCK_BYTES * blocks, rest), TURN);
+    add_one_product(&s, k, POWERS - 2, _mm_xor_si128(x, y));
+    y = _mm_setzero_si128();
+  }
+  add_one_product(&s, k, POWERS - 1, _mm_xor_si128(lengths, y));
+  return reduce_sums(&s);
+}
+
+/* Vector i of a group, turned, times its power of H: the low and the high half. */
+ALWAYS_INLINE void hash_outer(sums *s, const layout *k, size_t i, vec x) {
+  vec h = V_LOAD(k->h[POWERS - GROUP_BLOCKS + LANES * i]);
+  IN_REGISTER(h);
+  s->low = V_XOR(s->low, V_MUL(x, h, 0x00));
+  s->high = V_XOR(s->high, V_MUL(x, h, 0x11));
+}
+
+ALWAYS_INLINE vec hash_first(sums *s, const layout *k, const uint8_t *hashed, size_t i, __m128i y) {
+  const vec x = V_XOR(V_BYTES(V_LOAD(hashed + VEC_BYTES * i), V_SPREAD(TURN)), V_FIRST(y));
+  hash_outer(s, k, i, x);
+  return x;
+}
+
+/* Vector i, and the middle of vectors i - 1 (`before`) and i at once. */
+ALWAYS_INLINE void hash_second(sums *s, const layout *k, const uint8_t *hashed, size_t i, vec before) {
+  const vec x = V_BYTES(V_LOAD(hashed + VEC_BYTES * i), V_SPREAD(TURN));
+  const vec both = V_XOR(V_LOWS(before, x), V_HIGHS(before, x));
+  vec h = V_LOAD(k->group_sums[i / 2]);
+  IN_REGISTER(h);
+  s->mid = V_XOR(s->mid, V_MUL(both, h, 0x00));
+  s->mid = V_XOR(s->mid, V_MUL(both, h, 0x11));
+  hash_outer(s, k, i, x);
+}
