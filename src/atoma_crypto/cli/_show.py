@@ -140,10 +140,7 @@ class _Demo:
         count = sum(len(turn.plaintexts) for turn in self._turns)
         spent = [each for _ in range(_REPLAYS) for turn in self._turns for each in self._replay(turn)]
         sealing, opening = (statistics.median(ns) / 1000 for ns in zip(*spent, strict=True))
-        return (
-            f"{count} events, {recorded_len:,} bytes; µs per event: "
-            f"{sealing:.1f} to seal, {opening:.1f} to open"
-        )
+        return f"{count} events, {recorded_len:,} bytes; µs per event: {sealing:.1f} to seal, {opening:.1f} to open"
 
     def _replay(self, turn: Turn) -> Iterator[tuple[int, int]]:
         """Seal and open a turn's events again; gives the nanoseconds that each took.
