@@ -2,6 +2,7 @@
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
@@ -89,7 +90,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork()
     os.register_at_fork(after_in_child=_forked)
 
 
-class Session:
+class Session(ABC):
     """Order of calls, one thread at a time, failure that stays, and an end that wipes.
 
     The lock belongs to a thread, so that an exception that strikes between two lines (KeyboardInterrupt) cannot lock
@@ -167,9 +168,9 @@ class Session:
         self._move(State.FAILED)
         self._wipe()
 
+    @abstractmethod
     def _wipe(self) -> None:
         """Drop and wipe all that is secret; harmless when done twice."""
-        raise NotImplementedError  # pragma: no cover - every session has its own
 
     def close(self) -> None:
         """Wipe the session's secrets; it can do nothing after that. ConcurrentUseError: another thread is inside."""
