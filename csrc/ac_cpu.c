@@ -1,5 +1,37 @@
-/* What this CPU can do, and what its operating system lets it. */
+/* What this CPU can do, what its operating system lets it, and what a test has masked. */
 #include "ac_internal.h"
+
+/* Written by ac_cpu_mask and ac_init only. */
+static uint32_t masked, features;
+
+static const struct {
+  const char *name;
+  uint32_t feature;
+} names[] = {{"ssse3", ACI_CPU_SSSE3}, {"sse4.1", ACI_CPU_SSE41}, {"aes", ACI_CPU_AES},
+             {"pclmul", ACI_CPU_PCLMUL}, {"avx2", ACI_CPU_AVX2}, {"vaes", ACI_CPU_VAES},
+             {"vpclmulqdq", ACI_CPU_VPCLMULQDQ}, {"avx512", ACI_CPU_AVX512}};
+enum { NAMES = sizeof names / sizeof names[0] };
+
+const char *ac_cpu_feature_name(unsigned number) { return number < NAMES ? names[number].name : NULL; }
+
+int ac_cpu_mask(const char *list) {
+  uint32_t found = 0;
+  while (*list != '\0') {
+    const size_t len = strcspn(list, ",");
+    uint32_t feature = 0;
+    for (unsigned i = 0; i < NAMES; i++) {
+      if (strlen(names[i].name) == len && memcmp(names[i].name, list, len) == 0) feature = names[i].feature;
+    }
+    if (feature == 0) return AC_ERR_ARGUMENT;
+    found |= feature;
+    list += len;
+    if (*list == ',') list++;
+  }
+  masked = found;
+  return AC_OK;
+}
+
+int aci_cpu_has(uint32_t wanted) { return (features & wanted) == wanted; }
 
 #if ACI_X86_64
 
@@ -39,32 +71,35 @@ static uint64_t saved_registers(void) {
 #endif
 }
 
-enum { /* leaf 1, ECX */
-  PCLMULQDQ = 1 << 1,
-  SSSE3 = 1 << 9,
-  SSE41 = 1 << 19,
-  AES = 1 << 25,
-  OSXSAVE = 1 << 27,
-  AVX = 1 << 28
-};
-enum { /* leaf 7, EBX and ECX */
-  AVX2 = 1 << 5,
-  VAES = 1 << 9,
-  VPCLMULQDQ = 1 << 10
-};
-enum { XCR0_SSE_AVX = 6 };
+static int all(uint64_t have, uint64_t want) { return (have & want) == want; }
 
-static int all(uint32_t have, uint32_t want) { return (have & want) == want; }
-
-int aci_cpu_has_aesni(void) { return all(cpuid(1).ecx, PCLMULQDQ | SSSE3 | SSE41 | AES); }
-
-int aci_cpu_has_vaes(void) {
-  if (!aci_cpu_has_aesni() || !all(cpuid(1).ecx, OSXSAVE | AVX)) return 0;
-  if ((saved_registers() & XCR0_SSE_AVX) != XCR0_SSE_AVX) return 0;
-  const registers r = cpuid(7);
-  return all(r.ebx, AVX2) && all(r.ecx, VAES | VPCLMULQDQ);
+static uint32_t detect(void) {
+  enum { PCLMULQDQ = 1 << 1, SSSE3 = 1 << 9, SSE41 = 1 << 19, AES = 1 << 25, OSXSAVE = 1 << 27, AVX = 1 << 28 };
+  enum { AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512DQ = 1 << 17, AVX512BW = 1 << 30 }; /* leaf 7, EBX; above: leaf 1, ECX */
+  const uint32_t avx512 = AVX512F | AVX512DQ | AVX512BW | 1u << 31 /* AVX512VL */;
+  enum { VAES = 1 << 9, VPCLMULQDQ = 1 << 10 }; /* leaf 7, ECX */
+  enum { YMM = 0x06, ZMM = 0xe6 };              /* XCR0 */
+  const registers one = cpuid(1), seven = cpuid(7);
+  const uint64_t saved = all(one.ecx, OSXSAVE) ? saved_registers() : 0;
+  uint32_t found = 0;
+  if (all(one.ecx, SSSE3)) found |= ACI_CPU_SSSE3;
+  if (all(one.ecx, SSE41)) found |= ACI_CPU_SSE41;
+  if (all(one.ecx, AES)) found |= ACI_CPU_AES;
+  if (all(one.ecx, PCLMULQDQ)) found |= ACI_CPU_PCLMUL;
+  if (!all(one.ecx, AVX) || !all(saved, YMM)) return found;
+  if (all(seven.ebx, AVX2)) found |= ACI_CPU_AVX2;
+  if (all(seven.ecx, VAES)) found |= ACI_CPU_VAES;
+  if (all(seven.ecx, VPCLMULQDQ)) found |= ACI_CPU_VPCLMULQDQ;
+  if (all(seven.ebx, avx512) && all(saved, ZMM)) found |= ACI_CPU_AVX512;
+  return found;
 }
 
 #else
-typedef int aci_not_empty; /* ISO C wants something in every file */
+static uint32_t detect(void) { return 0; }
 #endif
+
+int aci_cpu_detect(void) {
+  const uint32_t before = features;
+  features = detect() & ~masked;
+  return features == before;
+}

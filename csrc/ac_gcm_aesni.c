@@ -28,7 +28,7 @@ typedef __m128i vec;
 
 #define BACKEND aci_gcm_aesni
 #define BACKEND_NAME "aesni"
-#define BACKEND_USABLE aci_cpu_has_aesni
+#define BACKEND_FEATURES (ACI_CPU_AES | ACI_CPU_PCLMUL | ACI_CPU_SSSE3 | ACI_CPU_SSE41)
 
 #include "ac_gcm_x86.h"
 

@@ -28,7 +28,8 @@ typedef __m256i vec;
 
 #define BACKEND aci_gcm_vaes
 #define BACKEND_NAME "vaes"
-#define BACKEND_USABLE aci_cpu_has_vaes
+#define BACKEND_FEATURES \
+  (ACI_CPU_AES | ACI_CPU_PCLMUL | ACI_CPU_SSSE3 | ACI_CPU_SSE41 | ACI_CPU_AVX2 | ACI_CPU_VAES | ACI_CPU_VPCLMULQDQ)
 
 #include "ac_gcm_x86.h"
 

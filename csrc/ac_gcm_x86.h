@@ -11,7 +11,7 @@
  *   V_SPREAD(a)                   a block to every lane
  *   V_FIRST(a)                    a block to the first lane, zero to the others
  *   V_FOLD(a)                     the sum of the lanes
- *   BACKEND, BACKEND_NAME, BACKEND_USABLE
+ *   BACKEND, BACKEND_NAME, BACKEND_FEATURES
  * and has set the target of its functions.
  *
  * AES: eight vectors of counter blocks are in flight, which is what it takes to keep two AES units with a latency of
@@ -314,4 +314,6 @@ static int open(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t
   return AC_ERR_AUTH;
 }
 
-const aci_gcm_backend BACKEND = {BACKEND_NAME, BACKEND_USABLE, init, seal, open};
+static int usable(void) { return aci_cpu_has(BACKEND_FEATURES); }
+
+const aci_gcm_backend BACKEND = {BACKEND_NAME, usable, init, seal, open};

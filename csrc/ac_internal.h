@@ -37,8 +37,20 @@ enum { AC_STATE_NONE = 0, AC_STATE_READY = 1, AC_STATE_FAILED = 2, AC_STATE_CLOS
 
 /* ---- ac_cpu.c ---- */
 
-int aci_cpu_has_aesni(void);
-int aci_cpu_has_vaes(void);
+enum { /* features of x86-64; those with registers of their own only where the operating system saves them */
+  ACI_CPU_SSSE3 = 1,
+  ACI_CPU_SSE41 = 2,
+  ACI_CPU_AES = 4,
+  ACI_CPU_PCLMUL = 8,
+  ACI_CPU_AVX2 = 16,
+  ACI_CPU_VAES = 32,
+  ACI_CPU_VPCLMULQDQ = 64,
+  ACI_CPU_AVX512 = 128 /* F, BW, DQ and VL */
+};
+
+/* Look, once per ac_init. 1: nothing has changed since the last time. */
+int aci_cpu_detect(void);
+int aci_cpu_has(uint32_t features); /* all of them */
 
 /* ---- ac_util.c ---- */
 

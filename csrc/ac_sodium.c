@@ -117,7 +117,8 @@ static int complete(const ac_sodium *t) {
 int ac_init(const ac_sodium *table, const char *aes_backend) {
   if (table == NULL || !complete(table)) return AC_ERR_ARGUMENT;
   /* A second interpreter brings the same table: what others may be reading is then not written again. */
-  if (!initialised || memcmp(&aci_sodium, table, sizeof *table) != 0) {
+  const int same_cpu = aci_cpu_detect();
+  if (!initialised || !same_cpu || memcmp(&aci_sodium, table, sizeof *table) != 0) {
     initialised = 0;
     aci_sodium = *table;
     const char *bad = !aci_watch_forks() ? "pthread_atfork"

@@ -88,6 +88,11 @@ typedef struct ac_sodium {
 int ac_init(const ac_sodium *table, const char *aes_backend);
 const char *ac_self_test_failure(void); /* "" while none has failed */
 
+/* For tests: features of the CPU that the next ac_init shall not see, by name, with commas between them; "" is none.
+ * AC_ERR_ARGUMENT: an unknown name. Names are those of ac_cpu_feature_name(0, 1, ...), NULL past the last. */
+int ac_cpu_mask(const char *features);
+const char *ac_cpu_feature_name(unsigned number);
+
 /* Backends are numbered best first. A name is NULL past the last number. */
 const char *ac_aes_backend_name(unsigned backend);
 int ac_aes_backend_usable(unsigned backend); /* 1 or 0, once ac_init has returned AC_OK */

@@ -52,8 +52,10 @@ _TABLE: Final = {
 }
 
 
-def _load(sodium: Any, sodium_ffi: Any, aes_backend: str | None) -> None:
+def _load(sodium: Any, sodium_ffi: Any, aes_backend: str | None, cpu_mask: str = "") -> None:
     """Fill the table from PyNaCl's libsodium, test it, choose an AES backend; ImportError says what is wrong."""
+    if lib.ac_cpu_mask(cpu_mask.encode(errors="replace")) != lib.AC_OK:
+        raise ImportError(f"ATOMA_CRYPTO_CPU_MASK={cpu_mask!r}: known are {', '.join(_cpu_features())}, with commas")
     nacl.bindings.sodium_init()
     table = ffi.new("ac_sodium *")
     for member, name in _TABLE.items():
@@ -71,6 +73,13 @@ def _load(sodium: Any, sodium_ffi: Any, aes_backend: str | None) -> None:
         raise ImportError(
             f"ATOMA_CRYPTO_AES_BACKEND={aes_backend!r} cannot be used here; usable: {', '.join(aes_backends())}"
         )
+
+
+def _cpu_features() -> list[str]:
+    found: list[str] = []
+    while (name := lib.ac_cpu_feature_name(len(found))) != ffi.NULL:
+        found.append(ffi.string(name).decode())
+    return found
 
 
 def aes_backends() -> tuple[str, ...]:
@@ -252,4 +261,4 @@ class Aes256Gcm:
         return f"<{type(self).__name__}{' closed' if self._key is None else ''}>"
 
 
-_load(_sodium_lib, _sodium_ffi, os.environ.get("ATOMA_CRYPTO_AES_BACKEND") or None)
+_load(_sodium_lib, _sodium_ffi, os.environ.get("ATOMA_CRYPTO_AES_BACKEND") or None, os.environ.get("ATOMA_CRYPTO_CPU_MASK", ""))
