@@ -24,6 +24,7 @@ typedef __m128i vec;
 #define V_SPREAD(a) (a)
 #define V_FIRST(a) (a)
 #define V_FOLD(a) (a)
+#define V_BLOCK(a) (a)
 #define V_LANE_NUMBERS _mm_setzero_si128()
 
 #define BACKEND aci_gcm_aesni

@@ -11,6 +11,7 @@
  *   V_SPREAD(a)                   a block to every lane
  *   V_FIRST(a)                    a block to the first lane, zero to the others
  *   V_FOLD(a)                     the sum of the lanes
+ *   V_BLOCK(a)                    the first lane
  *   BACKEND, BACKEND_NAME, BACKEND_FEATURES
  * and has set the target of its functions.
  *
@@ -32,7 +33,8 @@ enum {
   GROUP_BLOCKS = 8 * LANES,
   GROUP_BYTES = ACI_BLOCK_BYTES * GROUP_BLOCKS,
   VEC_BYTES = ACI_BLOCK_BYTES * LANES,
-  STACK_BYTES = 1536 /* more than the work below uses where the compiler optimises */
+  SHORT_BYTES = ACI_BLOCK_BYTES * (POWERS - 2), /* hashed at once, with the block of lengths: no stitching */
+  STACK_BYTES = 768 /* more than the work below uses where the compiler optimises */
 };
 
 typedef struct layout {
@@ -51,6 +53,7 @@ _Static_assert(sizeof(layout) <= sizeof(uint64_t[ACI_GCM_WORDS]), "the key fits 
 /* Only the last four bytes of a counter block count. */
 #define TURN_COUNTER _mm_set_epi8(12, 13, 14, 15, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
 
+#define EACH_OF_4(M) M(0) M(1) M(2) M(3)
 #define EACH_OF_8(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
 
 /* gcc reorders rounds and loads until it runs out of registers, and keeps copies of round keys on the stack, unless
@@ -87,8 +90,8 @@ ALWAYS_INLINE counters first_counters(const uint8_t nonce[AC_NONCE_BYTES], uint3
   return (counters){V_ADD32(V_SPREAD(block), V_LANE_NUMBERS), counter};
 }
 
-/* Encrypt the next group of counter blocks. `in`: what they are added to, or NULL for the bare key stream.
- * `hashed`: a group of blocks to hash, starting from *y, or NULL. `out` may be `in` and `hashed`. */
+/* Add the next group of counter blocks, encrypted, to `in`. `hashed`: a group of blocks to hash, starting from *y, or
+ * NULL. `out` may be `in` and `hashed`. */
 ALWAYS_INLINE void crypt_group(const layout *k, counters *c, uint8_t *out, const uint8_t *in, const uint8_t *hashed,
                                __m128i *y) {
   const vec turn = V_SPREAD(TURN_COUNTER), turned = V_BYTES(c->blocks, turn);
@@ -142,30 +145,12 @@ ALWAYS_INLINE void crypt_group(const layout *k, counters *c, uint8_t *out, const
 
   key = V_SPREAD(LOAD(k->round_keys[14]));
 #define LAST(i) \
-  V_STORE(out + VEC_BYTES * (i), V_LAST(b##i, in != NULL ? V_XOR(key, V_LOAD(in + VEC_BYTES * (i))) : key));
+  V_STORE(out + VEC_BYTES * (i), V_LAST(b##i, V_XOR(key, V_LOAD(in + VEC_BYTES * (i)))));
   EACH_OF_8(LAST)
 #undef LAST
 }
 
-/* out = in + stream for up to GROUP_BYTES bytes; not one byte is read or written behind them. */
-ALWAYS_INLINE void add_stream(uint8_t *out, const uint8_t *in, const uint8_t *stream, size_t len) {
-  for (; len >= ACI_BLOCK_BYTES; out += ACI_BLOCK_BYTES, in += ACI_BLOCK_BYTES, stream += ACI_BLOCK_BYTES,
-                                 len -= ACI_BLOCK_BYTES)
-    STORE(out, _mm_xor_si128(LOAD(in), LOAD(stream)));
-  for (size_t piece = 8; piece != 0; piece /= 2) {
-    if (!(len & piece)) continue;
-    uint64_t a = 0, b = 0; /* of `piece` bytes */
-    memcpy(&a, in, piece);
-    memcpy(&b, stream, piece);
-    a ^= b;
-    memcpy(out, &a, piece);
-    out += piece;
-    in += piece;
-    stream += piece;
-  }
-}
-
-/* The key stream, and blocks that the compiler has spilled, lie on the stack of who called this. */
+/* What the compiler has spilled lies on the stack of who called this. */
 static ACI_NOINLINE void burn_stack(void) {
   uint8_t used[STACK_BYTES];
   for (size_t i = 0; i < sizeof used; i += VEC_BYTES) V_STORE(used + i, V_FIRST(_mm_setzero_si128()));
@@ -176,30 +161,104 @@ static ACI_NOINLINE void burn_stack(void) {
 #endif
 }
 
+/* One vector of key stream. The CPU works on several at once, as they do not depend on one another. */
+ALWAYS_INLINE vec next_stream(const layout *k, counters *c) {
+  vec b = V_XOR(V_BYTES(c->blocks, V_SPREAD(TURN_COUNTER)), V_SPREAD(LOAD(k->round_keys[0])));
+  c->blocks = V_ADD32(c->blocks, V_SPREAD(_mm_set_epi32(LANES, 0, 0, 0)));
+  for (size_t r = 1; r < 14; r++) b = V_ROUND(b, V_SPREAD(LOAD(k->round_keys[r])));
+  return V_LAST(b, V_SPREAD(LOAD(k->round_keys[14])));
+}
+
+/* Several vectors of text, and then their hash: with one at a time the CPU would wait for each to go through the rounds. */
+#define CRYPT_SEVERAL(name, each, blocks)                                                                          \
+  ALWAYS_INLINE void name(const layout *k, counters *c, sums *s, size_t at, vec y, uint8_t *out, const uint8_t *in, \
+                          int sealing) {                                                                           \
+    const vec turn = V_SPREAD(TURN), turn_counter = V_SPREAD(TURN_COUNTER);                                        \
+    vec key = V_SPREAD(LOAD(k->round_keys[0])), blocks;                                                            \
+    each(SEVERAL_FIRST)                                                                                            \
+    for (size_t r = 1; r < 14; r++) {                                                                              \
+      key = V_SPREAD(LOAD(k->round_keys[r]));                                                                      \
+      each(SEVERAL_ROUND)                                                                                          \
+    }                                                                                                              \
+    key = V_SPREAD(LOAD(k->round_keys[14]));                                                                       \
+    each(SEVERAL_LAST)                                                                                             \
+  }
+#define SEVERAL_FIRST(i)                               \
+  b##i = V_XOR(V_BYTES(c->blocks, turn_counter), key); \
+  c->blocks = V_ADD32(c->blocks, V_SPREAD(_mm_set_epi32(LANES, 0, 0, 0)));
+#define SEVERAL_ROUND(i) b##i = V_ROUND(b##i, key);
+#define SEVERAL_LAST(i)                                                            \
+  {                                                                                \
+    const vec x = V_LOAD(in + VEC_BYTES * (i)), z = V_XOR(x, V_LAST(b##i, key));   \
+    V_STORE(out + VEC_BYTES * (i), z);                                             \
+    add_product(s, k, at + LANES * (i), V_XOR(V_BYTES(sealing ? z : x, turn), y)); \
+    y = V_FIRST(_mm_setzero_si128());                                              \
+  }
+#define BLOCKS_4 b0, b1, b2, b3
+#define BLOCKS_8 b0, b1, b2, b3, b4, b5, b6, b7
+CRYPT_SEVERAL(crypt_eight, EACH_OF_8, BLOCKS_8)
+CRYPT_SEVERAL(crypt_four, EACH_OF_4, BLOCKS_4)
+
+/* The last len <= SHORT_BYTES bytes, and the block of lengths: all in registers, with one reduction. */
+ALWAYS_INLINE __m128i crypt_rest(const layout *k, counters *c, __m128i y, uint8_t *out, const uint8_t *in, size_t len,
+                                 __m128i lengths, int sealing) {
+  const vec turn = V_SPREAD(TURN);
+  size_t at = POWERS - 1 - (len + ACI_BLOCK_BYTES - 1) / ACI_BLOCK_BYTES; /* the place of the power of the next block */
+  vec before = V_FIRST(y), stream_of_tail = before;
+  sums s = no_sums();
+  if (len % VEC_BYTES != 0) { /* first of all, as it would be waited for at the end */
+    counters tail = *c;
+    tail.blocks = V_ADD32(tail.blocks, V_SPREAD(_mm_set_epi32((int)(len / VEC_BYTES * LANES), 0, 0, 0)));
+    stream_of_tail = next_stream(k, &tail);
+  }
+  for (; len >= 8 * VEC_BYTES; in += 8 * VEC_BYTES, out += 8 * VEC_BYTES, len -= 8 * VEC_BYTES, at += 8 * LANES) {
+    crypt_eight(k, c, &s, at, before, out, in, sealing);
+    before = V_FIRST(_mm_setzero_si128());
+  }
+  for (; len >= 4 * VEC_BYTES; in += 4 * VEC_BYTES, out += 4 * VEC_BYTES, len -= 4 * VEC_BYTES, at += 4 * LANES) {
+    crypt_four(k, c, &s, at, before, out, in, sealing);
+    before = V_FIRST(_mm_setzero_si128());
+  }
+  for (; len >= VEC_BYTES; in += VEC_BYTES, out += VEC_BYTES, len -= VEC_BYTES, at += LANES) {
+    const vec x = V_LOAD(in), z = V_XOR(x, next_stream(k, c));
+    V_STORE(out, z);
+    add_product(&s, k, at, V_XOR(V_BYTES(sealing ? z : x, turn), before));
+    before = V_FIRST(_mm_setzero_si128());
+  }
+  y = V_FOLD(before); /* its first lane, the others being zero */
+  if (len != 0) {
+    uint8_t stream[VEC_BYTES];
+    const uint8_t *p = stream;
+    V_STORE(stream, stream_of_tail);
+    for (; len >= ACI_BLOCK_BYTES; in += ACI_BLOCK_BYTES, out += ACI_BLOCK_BYTES, p += ACI_BLOCK_BYTES,
+                                   len -= ACI_BLOCK_BYTES) {
+      const __m128i x = LOAD(in), z = _mm_xor_si128(x, LOAD(p));
+      STORE(out, z);
+      add_one_product(&s, k, at++, _mm_xor_si128(_mm_shuffle_epi8(sealing ? z : x, TURN), y));
+      y = _mm_setzero_si128();
+    }
+    if (len != 0) {
+      const __m128i x = load_partial(in, len), z = first_bytes(_mm_xor_si128(x, LOAD(p)), len);
+      store_partial(out, z, len);
+      add_one_product(&s, k, at++, _mm_xor_si128(_mm_shuffle_epi8(sealing ? z : x, TURN), y));
+      y = _mm_setzero_si128();
+    }
+  }
+  add_one_product(&s, k, at, _mm_xor_si128(lengths, y));
+  return reduce_sums(&s);
+}
+
 /* Encrypt or decrypt `len` bytes, and give the tag that belongs to them. */
 ALWAYS_INLINE __m128i crypt(const layout *k, uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *in,
                             size_t len, const uint8_t *aad, size_t aad_len, int sealing) {
-  enum { FIRST_BYTES = GROUP_BYTES - ACI_BLOCK_BYTES }; /* the first block of key stream masks the tag */
-  uint8_t stream[GROUP_BYTES];
+  const __m128i lengths = _mm_set_epi64x((long long)((uint64_t)aad_len * 8), (long long)((uint64_t)len * 8));
   counters c = first_counters(nonce, 1);
+  const vec mask = next_stream(k, &c);
   __m128i y = _mm_setzero_si128();
-  const size_t total_len = len;
+  c = first_counters(nonce, 2);
   if (aad_len != 0) y = ghash_padded(k, y, aad, aad_len);
-
-  crypt_group(k, &c, stream, NULL, NULL, NULL);
-  const __m128i mask = LOAD(stream);
-  const size_t first = len < FIRST_BYTES ? len : FIRST_BYTES;
-  if (!sealing && len > FIRST_BYTES) y = ghash_blocks(k, y, in, GROUP_BLOCKS - 1);
-  if (!sealing && len <= FIRST_BYTES) y = ghash_final(k, y, in, len, total_len, aad_len);
-  add_stream(out, in, stream + ACI_BLOCK_BYTES, first);
-  if (len <= FIRST_BYTES) {
-    if (sealing) y = ghash_final(k, y, out, len, total_len, aad_len);
-  } else {
-    if (sealing) y = ghash_blocks(k, y, out, GROUP_BLOCKS - 1);
-    out += FIRST_BYTES;
-    in += FIRST_BYTES;
-    len -= FIRST_BYTES;
-    if (sealing && len >= GROUP_BYTES) { /* one group ahead of its hash */
+  if (len > SHORT_BYTES) {
+    if (sealing) { /* one group ahead of its hash */
       crypt_group(k, &c, out, in, NULL, NULL);
       for (;;) {
         out += GROUP_BYTES;
@@ -209,17 +268,13 @@ ALWAYS_INLINE __m128i crypt(const layout *k, uint8_t *out, const uint8_t nonce[A
         crypt_group(k, &c, out, in, out - GROUP_BYTES, &y);
       }
       y = ghash_blocks(k, y, out - GROUP_BYTES, GROUP_BLOCKS);
-    }
-    if (!sealing) {
+    } else {
       for (; len >= GROUP_BYTES; out += GROUP_BYTES, in += GROUP_BYTES, len -= GROUP_BYTES)
         crypt_group(k, &c, out, in, in, &y);
     }
-    if (len != 0) crypt_group(k, &c, stream, NULL, NULL, NULL);
-    if (!sealing) y = ghash_final(k, y, in, len, total_len, aad_len);
-    add_stream(out, in, stream, len);
-    if (sealing) y = ghash_final(k, y, out, len, total_len, aad_len);
   }
-  return _mm_xor_si128(_mm_shuffle_epi8(y, TURN), mask);
+  y = crypt_rest(k, &c, y, out, in, len, lengths, sealing);
+  return _mm_xor_si128(_mm_shuffle_epi8(y, TURN), V_BLOCK(mask));
 }
 
 /* ---- keys ---- */

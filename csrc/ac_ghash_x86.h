@@ -111,30 +111,32 @@ ALWAYS_INLINE __m128i ghash_padded(const layout *k, __m128i y, const uint8_t *in
   return y;
 }
 
-/* What is left of the ciphertext, and the block of lengths, with one reduction where there are powers enough. */
-ALWAYS_INLINE __m128i ghash_final(const layout *k, __m128i y, const uint8_t *in, size_t len, uint64_t total_len,
-                                  uint64_t aad_len) {
-  const __m128i lengths = _mm_set_epi64x((long long)(aad_len * 8), (long long)(total_len * 8)); /* turned already */
-  const size_t rest = len % ACI_BLOCK_BYTES, last = 1 + (rest != 0);
-  size_t blocks = len / ACI_BLOCK_BYTES;
-  while (blocks + last > POWERS) {
-    const size_t part = blocks < POWERS ? blocks : POWERS;
-    y = ghash_blocks(k, y, in, part);
-    in += ACI_BLOCK_BYTES * part;
-    blocks -= part;
+/* The first len < 16 bytes of a block, and zeros. */
+ALWAYS_INLINE __m128i first_bytes(__m128i a, size_t len) {
+  static const uint8_t ones_then_zeros[2 * ACI_BLOCK_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                                               0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+  return _mm_and_si128(a, LOAD(ones_then_zeros + ACI_BLOCK_BYTES - len));
+}
+
+/* Write 1 to 15 bytes, and none behind them. */
+ALWAYS_INLINE void store_partial(uint8_t *out, __m128i a, size_t len) {
+  uint64_t low = (uint64_t)_mm_cvtsi128_si64(a), high = (uint64_t)_mm_extract_epi64(a, 1);
+  if (len >= 8) {
+    memcpy(out, &low, 8);
+    if (len > 8) { /* eight bytes that end where the text ends; those before are written twice */
+      const unsigned shift = 8 * (unsigned)(16 - len);
+      high = high << shift | low >> (64 - shift);
+      memcpy(out + len - 8, &high, 8);
+    }
+  } else if (len >= 4) {
+    const uint32_t first = (uint32_t)low, last = (uint32_t)(low >> (8 * (len - 4)));
+    memcpy(out, &first, 4);
+    memcpy(out + len - 4, &last, 4);
+  } else { /* the middle byte is the first or the last where there are fewer than three */
+    out[0] = (uint8_t)low;
+    out[len / 2] = (uint8_t)(low >> (8 * (len / 2)));
+    out[len - 1] = (uint8_t)(low >> (8 * (len - 1)));
   }
-  sums s = no_sums();
-  if (blocks != 0) {
-    add_blocks(&s, k, POWERS - last - blocks, in, blocks, y);
-    y = _mm_setzero_si128();
-  }
-  if (rest != 0) {
-    const __m128i x = _mm_shuffle_epi8(load_partial(in + ACI_BLOCK_BYTES * blocks, rest), TURN);
-    add_one_product(&s, k, POWERS - 2, _mm_xor_si128(x, y));
-    y = _mm_setzero_si128();
-  }
-  add_one_product(&s, k, POWERS - 1, _mm_xor_si128(lengths, y));
-  return reduce_sums(&s);
 }
 
 /* Vector i of a group, turned, times its power of H: the low and the high half. */

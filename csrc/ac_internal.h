@@ -144,6 +144,12 @@ int aci_base64_decode(uint8_t *out, size_t *out_len, const uint8_t *in, size_t l
 /* Exactly `want` bytes or AC_ERR_FORMAT. want <= 32 */
 int aci_base64_decode_exact(uint8_t *out, size_t want, const uint8_t *in, size_t len);
 
+#if ACI_X86_64
+/* As much of it as comes in whole vectors: bytes of `in` that are done, a multiple of 3; of 4, up to what is no base64. */
+size_t aci_base64_encode_avx2(uint8_t *out, const uint8_t *in, size_t len);
+size_t aci_base64_decode_avx2(uint8_t *out, const uint8_t *in, size_t len);
+#endif
+
 /* ---- ac_json.c: reads the flat objects that v1 sends ---- */
 
 typedef struct aci_text {

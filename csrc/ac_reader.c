@@ -31,7 +31,7 @@ static place event_at(size_t at) { return (place){.event = at, .line = at, .scan
 /* Offset of the first CR or LF, or len. In windows that grow, so that a stream of CRs does not look for a far LF again
  * and again. */
 static size_t find_line_end(const uint8_t *in, size_t from, size_t len) {
-  for (size_t window = 64; from < len; window *= 2) {
+  for (size_t window = 512; from < len; window *= 2) {
     const size_t part = len - from < window ? len - from : window;
     const uint8_t *lf = memchr(in + from, '\n', part);
     const uint8_t *cr = memchr(in + from, '\r', lf != NULL ? (size_t)(lf - (in + from)) : part);
@@ -131,20 +131,19 @@ static int is_done(const uint8_t *in, const place *p) {
   return p->data_lines == 1 && p->data_len == 6 && memcmp(in + p->data_pos, "[DONE]", 6) == 0;
 }
 
-int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, size_t *spans,
-                      size_t span_cap, size_t *count, size_t *punt_pos, size_t *consumed, const uint8_t *in,
-                      size_t in_len) {
+int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *found, size_t event_cap,
+                      const uint8_t *in, size_t in_len) {
   if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
   int status = aci_v1_opener_enter(opener);
   if (status != AC_OK) return status;
-  if (in_len < opener->scan_pos || span_cap == 0) {
+  if (in_len < opener->scan_pos || event_cap == 0) {
     aci_v1_opener_leave(opener, AC_ERR_ARGUMENT);
     return AC_ERR_ARGUMENT;
   }
   place p = load_place(opener), behind = {0};
   const uint32_t started = opener->started, skipped_lf = opener->skip_lf;
-  size_t used = 0;
-  *count = *consumed = *out_len = 0;
+  size_t used = 0, count = 0, need = 0;
+  found[AC_V1_COUNT] = found[AC_V1_CONSUMED] = found[AC_V1_OUT_LEN] = 0;
 
   if (!opener->started) {
     const size_t mark = skip_mark(in, in_len);
@@ -152,7 +151,7 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
     opener->started = 1;
     p = event_at(mark);
   }
-  while (*count < span_cap) {
+  while (count < event_cap) {
     const uint32_t skip_lf = opener->skip_lf;
     const place before = p;
     status = next_event(opener, &p, &behind, in, in_len);
@@ -161,33 +160,36 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
       break;
     }
     if (status == AC_OK && !is_done(in, &p)) {
-      size_t *const span = spans + AC_V1_SPAN * *count;
-      status = open_event(opener, used != 0 ? out + used : out, out_cap - used, out_len, span, in, &p);
+      size_t *const span = found + AC_V1_SPANS + AC_V1_SPAN * count;
+      status = open_event(opener, used != 0 ? out + used : out, out_cap - used, &need, span, in, &p);
       if (status == AC_OK) {
         used += span[0];
-        ++*count;
+        count++;
       }
     }
     if (status != AC_OK) {
-      const int whole = status == AC_PUNT && *count == 0;
+      const int whole = status == AC_PUNT && count == 0;
       if (whole) {
-        *punt_pos = p.event;
+        found[AC_V1_PUNT_POS] = p.event;
         p = behind;
-      } else if (*count != 0) { /* leave it to the next call */
+      } else if (count != 0) { /* leave it to the next call */
         p = before;
         opener->skip_lf = skip_lf;
         status = AC_OK;
       } else if (status == AC_ERR_CAPACITY) { /* the same bytes will come again, what was passed over too */
         opener->started = started;
         opener->skip_lf = skipped_lf;
+        found[AC_V1_OUT_LEN] = need;
         goto leave;
       }
       break;
     }
     p = behind;
   }
-  *consumed = p.event;
-  if (status == AC_OK) *out_len = used;
+  found[AC_V1_COUNT] = count;
+  found[AC_V1_CONSUMED] = p.event;
+  found[AC_V1_NONCE_REUSED] = opener->nonce_reused;
+  if (status == AC_OK) found[AC_V1_OUT_LEN] = used;
   store_place(opener, &p);
 
 leave:

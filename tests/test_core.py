@@ -282,15 +282,15 @@ def test_memory_is_wiped_when_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> N
         def __getattr__(self, name: str) -> Any:
             return getattr(ffi, name)
 
-        def new(self, ctype: str, init: object) -> Any:
-            memory = ffi.new(ctype, init)
+        def new(self, ctype: str, *init: object) -> Any:
+            memory = ffi.new(ctype, *init)
             kept.append(memory)  # outlives the Scratch: else the test would read what was freed
             return memory
 
     with monkeypatch.context() as patch:
         patch.setattr(_core, "ffi", Keeping())
         scratch = Scratch(64)
-    (memory,) = kept
+    memory, _ = kept
     scratch.view[:] = b"s" * 64
     assert bytes(ffi.buffer(memory.at, 64)) == b"s" * 64
     calls: list[str] = []

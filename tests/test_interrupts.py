@@ -48,7 +48,7 @@ def key_is_gone(session: Session) -> bool:
 
 def sealing() -> tuple[Session, Callable[[], object]]:
     pair = SessionPair()
-    return pair.node, lambda: pair.node.seal_chunk(b"x", {"n": 1})
+    return pair.node, lambda: (pair.node.seal_chunk(b"x", {"n": 1}), pair.node.seal_chunks([b"y"]))
 
 
 def receiving() -> tuple[Session, Callable[[], object]]:

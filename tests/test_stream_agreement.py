@@ -28,10 +28,8 @@ def opened_by_c(event: bytes) -> bool:
     """Whether the C reader takes the event itself, by asking it."""
     pair = SessionPair()
     opener = native(pair.client)
-    out, spans, sizes = ffi.new("uint8_t[]", 4096), ffi.new("size_t[3]"), ffi.new("size_t[4]")
-    status = lib.ac_v1_events_open(
-        opener, out, 4096, sizes, spans, 1, sizes + 1, sizes + 2, sizes + 3, event, len(event)
-    )
+    out, found = ffi.new("uint8_t[]", 4096), ffi.new("size_t[]", lib.AC_V1_SPANS + lib.AC_V1_SPAN)
+    status = lib.ac_v1_events_open(opener, out, 4096, found, 1, event, len(event))
     return bool(status != lib.AC_PUNT)
 
 

@@ -252,19 +252,19 @@ def test_the_reader_refuses_room_that_is_too_small_by_one() -> None:
     event = pair.node.seal_chunk(b"01234567")
     need = lib.ac_base64_decoded_max(len(member(event, "ciphertext")))
     opener = native(pair.client)
-    out, spans, sizes = ffi.new("uint8_t[]", need), ffi.new("size_t[3]"), ffi.new("size_t[4]")
+    out, found = ffi.new("uint8_t[]", need), ffi.new("size_t[]", lib.AC_V1_SPANS + lib.AC_V1_SPAN)
+    sizes = ffi.new("size_t[1]")
 
-    def events_open(cap: int, span_cap: int = 1) -> int:
-        rest = (sizes, spans, span_cap, sizes + 1, sizes + 2, sizes + 3, event, len(event))
-        return int(lib.ac_v1_events_open(opener, out, cap, *rest))
+    def events_open(cap: int, event_cap: int = 1) -> int:
+        return int(lib.ac_v1_events_open(opener, out, cap, found, event_cap, event, len(event)))
 
     before = bytes(ffi.buffer(opener))
     assert events_open(need, 0) == lib.AC_ERR_ARGUMENT
     assert bytes(ffi.buffer(opener)) == before
     assert events_open(need - 1) == lib.AC_ERR_CAPACITY
-    assert sizes[0] == need
+    assert found[lib.AC_V1_OUT_LEN] == need
     assert events_open(need) == lib.AC_OK
-    assert ffi.buffer(out)[: spans[0]] == b"01234567"
+    assert ffi.buffer(out)[: found[lib.AC_V1_OUT_LEN]] == b"01234567"
     text = member(event, "ciphertext").encode()
     nonce = member(event, "nonce").encode()
     rest = (sizes, text, len(text), nonce, len(nonce), b"", 0)

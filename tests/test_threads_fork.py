@@ -137,9 +137,12 @@ def test_a_call_while_another_thread_is_inside(call: Callable[[SessionPair], obj
     inside, leave = threading.Event(), threading.Event()
 
     def stay() -> None:
-        with pair.node._lock, pair.client._lock:
-            inside.set()
-            leave.wait()
+        pair.node._begin("seal_chunk")
+        pair.client._begin("receive_data")
+        inside.set()
+        leave.wait()
+        pair.node._end()
+        pair.client._end()
 
     thread = threading.Thread(target=stay)
     thread.start()

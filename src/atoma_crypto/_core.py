@@ -179,12 +179,13 @@ def new(ctype: str, wipe: Callable[[CData], None]) -> CData:
 class Scratch:
     """Memory for C to write to, kept from call to call, wiped when it is let go."""
 
-    __slots__ = ("_memory", "cap", "ptr", "view")
+    __slots__ = ("_memory", "cap", "len", "ptr", "view")
 
     def __init__(self, cap: int) -> None:
         # wiped by C, not by a Python function: nothing can interrupt it
         self._memory = ffi.gc(ffi.new("ac_scratch *", (cap, cap)), lib.ac_scratch_wipe)
         self.cap = cap
+        self.len = ffi.new("size_t *")  # for C to say how much it has written
         self.ptr = ffi.cast("uint8_t *", self._memory.at)
         self.view = ffi.buffer(self.ptr, cap)
 
@@ -261,4 +262,9 @@ class Aes256Gcm:
         return f"<{type(self).__name__}{' closed' if self._key is None else ''}>"
 
 
-_load(_sodium_lib, _sodium_ffi, os.environ.get("ATOMA_CRYPTO_AES_BACKEND") or None, os.environ.get("ATOMA_CRYPTO_CPU_MASK", ""))
+_load(
+    _sodium_lib,
+    _sodium_ffi,
+    os.environ.get("ATOMA_CRYPTO_AES_BACKEND") or None,
+    os.environ.get("ATOMA_CRYPTO_CPU_MASK", ""),
+)

@@ -25,6 +25,12 @@ class _Lib:
     AC_HASH_BYTES: int
     AC_SIGN_SEED_BYTES: int
     AC_GCM_MAX_BYTES: int
+    AC_V1_COUNT: int
+    AC_V1_CONSUMED: int
+    AC_V1_OUT_LEN: int
+    AC_V1_NONCE_REUSED: int
+    AC_V1_PUNT_POS: int
+    AC_V1_SPANS: int
     AC_V1_SPAN: int
     def ac_cpu_mask(self, features: Any) -> int: ...
     def ac_cpu_feature_name(self, number: int) -> Any: ...

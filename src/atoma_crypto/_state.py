@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NoReturn, TypeAlias
 
 from . import _core
 from ._errors import ConcurrentUseError, LocalProtocolError, SessionClosedError
@@ -93,6 +93,9 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork()
 class Session(ABC):
     """Order of calls, one thread at a time, failure that stays, and an end that wipes.
 
+    What is called for each chunk, and has nothing in Python to guard, goes without the lock while nobody is `_inside`:
+    what it does is one step there, or the core's, which refuses a second thread.
+
     The lock belongs to a thread, so that an exception that strikes between two lines (KeyboardInterrupt) cannot lock
     that thread out: it finds `_inside` still set, and the session has failed.
     """
@@ -119,26 +122,36 @@ class Session(ABC):
 
     def _enter(self) -> None:
         if self._pid != _pid:
-            # A child process: who holds the lock may be a thread that only the parent has. What that one has left
-            # half done stays `_inside`. All threads of the child get one and the same lock.
-            self._lock = self._heirs.setdefault(_pid, threading.RLock())
-            self._pid = _pid
-        if not self._lock.acquire(blocking=False):
+            self._inherit()
+        if not self._lock.acquire(False):
             raise ConcurrentUseError("another thread is inside this session")
+
+    def _inherit(self) -> None:
+        # A child process: who holds the lock may be a thread that only the parent has. What that one has left
+        # half done stays `_inside`. All threads of the child get one and the same lock.
+        self._lock = self._heirs.setdefault(_pid, threading.RLock())
+        self._pid = _pid
 
     def _begin(self, action: Action) -> None:
         """Enter for an action; the caller owes an _end. Refused, it has changed nothing."""
-        self._enter()
+        if self._pid != _pid:  # as in _enter, without a call more for each chunk
+            self._inherit()
+        if not self._lock.acquire(False):
+            raise ConcurrentUseError("another thread is inside this session")
+        if self._inside or action not in self._allowed:
+            self._refuse(action)
+        self._inside = True
+
+    def _refuse(self, action: Action) -> NoReturn:
+        """Leave, the action being impossible."""
         if self._inside:
             self._fail()
             self._free()
             raise LocalProtocolError(
                 f"{action.partition(',')[0]}: a call before was interrupted: the session has failed"
             )
-        if action not in self._allowed:
-            self._lock.release()
-            raise self._refusal(action)
-        self._inside = True
+        self._lock.release()
+        raise self._refusal(action)
 
     def _free(self) -> None:
         """Leave, however often this thread has entered: the session holds nothing any more that needs the lock."""
@@ -150,6 +163,11 @@ class Session(ABC):
             self._lock.release()
         except RuntimeError:
             pass  # this thread has entered a second time meanwhile (a signal handler), and that has freed the lock
+
+    def _require(self, action: Action) -> None:
+        """For what goes without the lock: refuse it where the lock would have."""
+        self._begin(action)
+        self._end()
 
     def _refusal(self, action: Action) -> LocalProtocolError:
         method = action.partition(",")[0]
@@ -166,7 +184,10 @@ class Session(ABC):
 
     def _fail(self) -> None:
         self._move(State.FAILED)
-        self._wipe()
+        try:  # noqa: SIM105 - contextlib is not worth its import here
+            self._wipe()
+        except ConcurrentUseError:
+            pass  # a second thread is in the core: what is left is wiped by close(), or with the session
 
     @abstractmethod
     def _wipe(self) -> None:
@@ -176,8 +197,8 @@ class Session(ABC):
         """Wipe the session's secrets; it can do nothing after that. ConcurrentUseError: another thread is inside."""
         self._enter()
         try:
-            self._move(State.CLOSED)
             self._wipe()
+            self._move(State.CLOSED)
         finally:
             self._free()
 

@@ -1,6 +1,10 @@
-"""Handles on the core's v1 sealer and opener. One thread at a time: the session that owns a handle sees to that."""
+"""Handles on the core's v1 sealer and opener.
+
+The core lets one thread at a time into either. What an opener keeps in Python is guarded by the session that owns it.
+"""
 
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,21 +21,29 @@ _BATCH: Final = 64  # events that one call opens at most
 _OK: Final = lib.AC_OK
 _PUNT: Final = lib.AC_PUNT
 _CAPACITY: Final = lib.AC_ERR_CAPACITY
-_SPAN: Final = lib.AC_V1_SPAN
+_ROW: Final = lib.AC_V1_SPANS + lib.AC_V1_SPAN * _BATCH  # numbers that it gives back
+_ONE: Final = lib.AC_V1_SPANS + lib.AC_V1_SPAN  # the numbers of a call that has opened one
+_NO_DATA: Final = b""
+_new_chunk: Final = tuple.__new__  # half the price of Chunk(...), which is one Python function more
+_ONLY_BYTES: Final = {bytes}
 _SIZE_MAX: Final = 2 ** (8 * ffi.sizeof("size_t")) - 1
 # size_t as the array module calls it
 _SIZE_T: Final = next(code for code in "QLI" if array(code).itemsize == ffi.sizeof("size_t"))
 
 
 class V1Sealer:
-    """A node's side of one v1 exchange: made by opening the request, it seals the answer."""
+    """A node's side of one v1 exchange: made by opening the request, it seals the answer.
 
-    __slots__ = ("_len", "_native", "_scratch")
+    A call takes the scratch out of `_spare` and puts it back once its output is copied: nobody writes to it in between,
+    and where that is interrupted, or a second thread asks, another is made.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_max_event_bytes", "_native", "_spare")
+
+    def __init__(self, limits: Limits) -> None:
         self._native: CData = _core.new("ac_v1_sealer *", lib.ac_v1_sealer_wipe)
-        self._len: CData = ffi.new("size_t *")
-        self._scratch: Scratch | None = None
+        self._max_event_bytes = min(limits.max_event_bytes, _SIZE_MAX)
+        self._spare: list[Scratch] = []
 
     def open_request(self, envelope: _envelope.RequestEnvelope, key: SecretKey, signing: SigningKey | None) -> bytes:
         """The body of the request. EnvelopeError, AuthenticationError."""
@@ -53,99 +65,120 @@ class V1Sealer:
             self._native,
             body.ptr,
             body.cap,
-            self._len,
+            body.len,
             key.native,
             signing.native if signing is not None else ffi.NULL,
             members,
         )
         _core.check(status)
-        return bytes(body.view[: self._len[0]])
+        return bytes(body.view[: body.len[0]])
 
     def _room(self, need: int) -> Scratch:
+        """A scratch for one call: the spare one, unless `need` bytes do not fit."""
         if need == _SIZE_MAX:
             raise ValueError("the plaintext is too long for one message")
-        scratch = self._scratch
-        if scratch is None or scratch.cap < need:
-            scratch = self._scratch = Scratch(max(need, _FIRST_SCRATCH, 2 * scratch.cap if scratch else 0))
-        return scratch
+        try:
+            scratch = self._spare.pop()
+        except IndexError:
+            return Scratch(max(need, _FIRST_SCRATCH))
+        return scratch if scratch.cap >= need else Scratch(max(need, 2 * scratch.cap))
 
-    def event(self, plaintext: Buffer, usage: bytes, max_event_bytes: int) -> bytes:
-        """One finished SSE event. ValueError: it would be longer than `max_event_bytes`; nothing was spent."""
-        text, length = _core.lend(plaintext, "plaintext")
-        need = lib.ac_v1_event_bytes(self._native, length, len(usage))
-        if need > max_event_bytes:
-            raise ValueError(f"the event would be longer than the limit of {max_event_bytes} bytes")
-        scratch = self._room(need)
+    def _taken(self, scratch: Scratch) -> bytes:
+        """What C has written, copied."""
+        message = scratch.view[: scratch.len[0]]
+        self._spare.append(scratch)
+        return message  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
+
+    def event(self, plaintext: Buffer, usage: bytes) -> bytes:
+        """One finished SSE event. ValueError: it would be longer than the limit; nothing was spent."""
+        if type(plaintext) is bytes:
+            text, length = plaintext, len(plaintext)
+        else:
+            text, length = _core.lend(plaintext, "plaintext")
+        spare = self._spare
+        try:
+            scratch = spare.pop()
+        except IndexError:
+            scratch = Scratch(_FIRST_SCRATCH)
+        cap = scratch.cap
+        cap = min(cap, self._max_event_bytes)
         status = lib.ac_v1_event_seal(
-            self._native, scratch.ptr, scratch.cap, self._len, text, length, usage, len(usage)
+            self._native, scratch.ptr, cap, scratch.len, text, length, usage, len(usage)
         )
         if status:
-            raise _core.error(status)
-        return scratch.view[:need]  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
+            if status != _CAPACITY:
+                raise _core.error(status)
+            need = lib.ac_v1_event_bytes(self._native, length, len(usage))
+            if need > self._max_event_bytes:
+                raise ValueError(f"the event would be longer than the limit of {self._max_event_bytes} bytes")
+            spare.append(Scratch(max(need, 2 * scratch.cap)))
+            return self.event(plaintext, usage)
+        event = scratch.view[: scratch.len[0]]
+        spare.append(scratch)
+        return event  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
 
-    def events(self, plaintexts: Sequence[Buffer], usage: bytes, max_event_bytes: int) -> bytes:
+    def events(self, plaintexts: Sequence[Buffer], usage: bytes) -> bytes:
         """All of them, or none, joined. Errors as for one."""
-        if not plaintexts:
+        parts: list[Buffer] = list(plaintexts)
+        if not parts:
             return b""
-        parts = []  # looked at and copied once: they may change under us
-        for plaintext in plaintexts:
-            _core.lend(plaintext, "each plaintext")
-            parts.append(bytes(plaintext))
+        if set(map(type, parts)) != _ONLY_BYTES:  # looked at and copied once: they may change under us
+            for place, plaintext in enumerate(parts):
+                _core.lend(plaintext, "each plaintext")
+                parts[place] = bytes(plaintext)
         lens = array(_SIZE_T, map(len, parts))
         joined = b"".join(parts)
-        if lib.ac_v1_event_bytes(self._native, max(lens), len(usage)) > max_event_bytes:
-            raise ValueError(f"an event would be longer than the limit of {max_event_bytes} bytes")
         lens_c = ffi.from_buffer("size_t[]", lens)
-        need = lib.ac_v1_events_bytes(self._native, len(joined), lens_c, len(lens), len(usage))
+        count = len(lens)
+        need = lib.ac_v1_events_bytes(self._native, len(joined), lens_c, count, len(usage))
+        # only then may one of them be too long
+        if need > self._max_event_bytes and (
+            lib.ac_v1_event_bytes(self._native, max(lens), len(usage)) > self._max_event_bytes
+        ):
+            raise ValueError(f"an event would be longer than the limit of {self._max_event_bytes} bytes")
         scratch = self._room(need)
         status = lib.ac_v1_events_seal(
-            self._native,
-            scratch.ptr,
-            scratch.cap,
-            self._len,
-            joined,
-            len(joined),
-            lens_c,
-            len(lens),
-            usage,
-            len(usage),
+            self._native, scratch.ptr, scratch.cap, scratch.len, joined, len(joined), lens_c, count, usage, len(usage)
         )
         _core.check(status)
-        return scratch.view[:need]  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
+        return self._taken(scratch)
 
     def reply(self, plaintext: Buffer, usage: bytes) -> bytes:
         """The JSON object that answers a request which is not a stream."""
         text, length = _core.lend(plaintext, "body")
-        need = lib.ac_v1_reply_bytes(self._native, length, len(usage))
-        scratch = self._room(need)
+        scratch = self._room(lib.ac_v1_reply_bytes(self._native, length, len(usage)))
         status = lib.ac_v1_reply_seal(
-            self._native, scratch.ptr, scratch.cap, self._len, text, length, usage, len(usage)
+            self._native, scratch.ptr, scratch.cap, scratch.len, text, length, usage, len(usage)
         )
         _core.check(status)
-        return scratch.view[:need]  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
+        return self._taken(scratch)
 
     def close(self) -> None:
         """Wipe. ConcurrentUseError: another thread is sealing."""
         _core.check(lib.ac_v1_sealer_close(self._native))
-        self._scratch = None
+        self._spare.clear()
 
 
 class V1Opener:
     """A client's side of one v1 exchange: made by sealing the request, it opens the answer."""
 
-    __slots__ = ("_chunks", "_data", "_limits", "_native", "_outputs", "_pos", "_scratch", "_sizes", "_spans", "_usage")
+    __slots__ = (
+        *("_data", "_found", "_limits", "_native", "_pos", "_ready", "_received", "_scratch"),
+        *("chunk_count", "nonce_reused", "usage"),
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._native: CData = _core.new("ac_v1_opener *", lib.ac_v1_opener_wipe)
         self._limits = limits
         self._scratch: Scratch | None = None
-        self._spans: CData = ffi.NULL
-        self._sizes: CData = ffi.new("size_t[4]")  # out_len, count, punt_pos, consumed
-        self._outputs = tuple(self._sizes + place for place in range(4))
-        self._data: bytes | bytearray = b""
+        self._found: CData = ffi.NULL
+        self._received: deque[bytes] = deque()  # and not looked at
+        self._data: bytes | bytearray = _NO_DATA
         self._pos = 0  # bytes of _data that are done with
-        self._chunks = 0
-        self._usage: Usage | None = None
+        self._ready: deque[Chunk] = deque()  # opened, and not given yet
+        self.chunk_count = 0  # opened so far
+        self.nonce_reused = False  # whether two chunks came under one nonce
+        self.usage: Usage | None = None  # the last one shown
 
     def seal_request(
         self,
@@ -165,7 +198,7 @@ class V1Opener:
             self._native,
             out.ptr,
             out.cap,
-            self._sizes,
+            out.len,
             bytes(node),
             text,
             length,
@@ -186,22 +219,7 @@ class V1Opener:
                 refuse_nonce_reuse,
             )
         )
-        return bytes(out.view[: self._sizes[0]])
-
-    @property
-    def chunk_count(self) -> int:
-        """Chunks opened so far."""
-        return self._chunks
-
-    @property
-    def usage(self) -> Usage | None:
-        """The last usage shown."""
-        return self._usage
-
-    @property
-    def nonce_reused(self) -> bool:
-        """Whether two chunks came under one nonce."""
-        return bool(self._native.nonce_reused)
+        return bytes(out.view[: out.len[0]])
 
     def reply(self, raw: bytes) -> bytes:
         """Open an answer that is not streamed."""
@@ -209,103 +227,106 @@ class V1Opener:
         if len(raw) > limit // 3 * 4 + _REPLY_ALLOWANCE:
             raise MessageTooLargeError(f"the answer is longer than {limit} bytes")
         scratch = self._room(lib.ac_base64_decoded_max(len(raw)))
-        sizes = self._sizes
-        status = lib.ac_v1_reply_open(self._native, scratch.ptr, scratch.cap, *self._outputs[:3], raw, len(raw))
+        usage = ffi.new("size_t[2]")  # where it stands, and its length
+        status = lib.ac_v1_reply_open(
+            self._native, scratch.ptr, scratch.cap, scratch.len, usage, usage + 1, raw, len(raw)
+        )
         if status == _PUNT:
             message = _envelope.read_sealed(raw, "the answer", EnvelopeError)
             plaintext = self._sealed(message, EnvelopeError)
-            self._usage = message.usage
+            self.usage = message.usage
         else:
             if status:
                 raise _core.error(status)
-            plaintext = bytes(scratch.view[: sizes[0]])
-            if sizes[2]:
-                self._usage = _envelope.read_usage(raw[sizes[1] : sizes[1] + sizes[2]], EnvelopeError)
+            plaintext = bytes(scratch.view[: scratch.len[0]])
+            if usage[1]:
+                self.usage = _envelope.read_usage(raw[usage[0] : usage[0] + usage[1]], EnvelopeError)
         if len(plaintext) > limit:
             raise MessageTooLargeError(f"the answer is longer than {limit} bytes")
         return plaintext
 
     def receive(self, received: Buffer) -> None:
-        """Take bytes of a stream, in pieces of any size. Without a copy if nothing is left over and they are bytes."""
-        length = _core.lend(received, "received")[1]
-        if self._pos == len(self._data):
-            self._data = received if type(received) is bytes else bytes(received)
-            self._pos = 0
-        elif length:
-            if isinstance(self._data, bytes):
-                self._data = bytearray(memoryview(self._data)[self._pos :])
-            else:
-                del self._data[: self._pos]
-            self._pos = 0
-            self._data += received
+        """Take bytes of a stream, in pieces of any size; of bytes no copy is made. May be called by any thread."""
+        if type(received) is not bytes:
+            _core.lend(received, "received")
+            received = bytes(received)
+        self._received.append(received)
 
-    def chunks(self) -> list[Chunk]:
-        """The chunks of the next complete events, at most a batch. Empty: more bytes are needed."""
-        while self._pos != len(self._data):
-            if type(self._data) is bytes and self._pos == 0:  # the common case: cffi takes bytes as they are
-                status = self._open(self._data, len(self._data))
+    def _join(self) -> None:
+        """Put what was received behind what is left over."""
+        if not isinstance(self._data, bytearray):
+            self._data = bytearray(memoryview(self._data)[self._pos :])
+        else:
+            del self._data[: self._pos]
+        self._pos = 0
+        while self._received:
+            self._data += self._received.popleft()
+
+    def next_chunk(self) -> Chunk | None:
+        """The chunk of the next complete event; all that are complete are opened at once. None: bytes are needed."""
+        if self._ready:
+            return self._ready.popleft()
+        if self._received:
+            if self._pos == len(self._data):
+                self._data, self._pos = self._received.popleft(), 0
+            if self._received:
+                self._join()
+        while (pos := self._pos) != len(self._data):
+            scratch, data, found = self._scratch or self._room(_FIRST_SCRATCH), self._data, self._found
+            if pos == 0 and type(data) is bytes:  # the common case: cffi takes bytes as they are
+                status = lib.ac_v1_events_open(self._native, scratch.ptr, scratch.cap, found, _BATCH, data, len(data))
             else:
-                with ffi.from_buffer("uint8_t[]", self._data) as data:
-                    status = self._open(data + self._pos, len(self._data) - self._pos)
+                with ffi.from_buffer("uint8_t[]", data) as start:
+                    status = lib.ac_v1_events_open(
+                        self._native, scratch.ptr, scratch.cap, found, _BATCH, start + pos, len(data) - pos
+                    )
             if status == _OK:
-                return self._opened()
+                count, consumed, _, self.nonce_reused, _, length, _, usage_len = ffi.unpack(found, _ONE)
+                self._pos = pos + consumed
+                if count == 1 and not usage_len:
+                    index = self.chunk_count
+                    self.chunk_count = index + 1
+                    return _new_chunk(Chunk, (scratch.view[:length], index, None))
+                if count == 0:
+                    return None
+                self._take(count, pos, scratch)
+                return self._ready.popleft()
             if status == _PUNT:
-                return [self._open_any()]
-            if status == _CAPACITY:
-                self._room(self._sizes[0])
-            else:
+                return self._open_any()
+            if status != _CAPACITY:
                 raise _core.error(status, FramingError)
-        return []
+            self._room(found[lib.AC_V1_OUT_LEN])
+        return None
 
-    def _open(self, data: CData, length: int) -> int:
-        """Let the core open what is complete."""
-        scratch = self._scratch or self._room(_FIRST_SCRATCH)
-        out_len, count, punt_pos, consumed = self._outputs
-        return lib.ac_v1_events_open(
-            self._native,
-            scratch.ptr,
-            scratch.cap,
-            out_len,
-            self._spans,
-            _BATCH,
-            count,
-            punt_pos,
-            consumed,
-            data,
-            length,
-        )
+    def put_back(self, chunk: Chunk) -> None:
+        """Give it once more, next."""
+        self._ready.appendleft(chunk)
 
-    def _opened(self) -> list[Chunk]:
-        """What the core has opened, copied out at once."""
-        _, count, _, consumed = ffi.unpack(self._sizes, 4)
-        base = self._pos
-        self._pos += consumed
-        view = self._room(_FIRST_SCRATCH).view
-        spans = ffi.unpack(self._spans, _SPAN * count)
-        found = []
+    def _take(self, count: int, pos: int, scratch: Scratch) -> None:
+        """Copy what the core has opened."""
+        spans = iter(ffi.unpack(self._found + lib.AC_V1_SPANS, lib.AC_V1_SPAN * count))
         begin = 0
-        for place in range(0, _SPAN * count, _SPAN):
-            end = begin + spans[place]
+        for length, usage_pos, usage_len in zip(spans, spans, spans, strict=True):
             usage = None
-            if spans[place + 2]:
-                at = base + spans[place + 1]
-                usage = self._usage = _envelope.read_usage(bytes(self._data[at : at + spans[place + 2]]), FramingError)
-            found.append(Chunk(view[begin:end], self._chunks, usage))
-            self._chunks += 1
-            begin = end
-        return found
+            if usage_len:
+                at = pos + usage_pos
+                usage = self.usage = _envelope.read_usage(bytes(self._data[at : at + usage_len]), FramingError)
+            self._ready.append(_new_chunk(Chunk, (scratch.view[begin : begin + length], self.chunk_count, usage)))
+            self.chunk_count += 1
+            begin += length
 
     def _open_any(self) -> Chunk:
         """An event that the C reader leaves to the general parsers: it has data, and that is not `[DONE]`."""
-        begin = self._pos + self._sizes[2]
-        self._pos += self._sizes[3]
+        begin = self._pos + self._found[lib.AC_V1_PUNT_POS]
+        self._pos += self._found[lib.AC_V1_CONSUMED]
         data = _sse.data_of(bytes(self._data[begin : self._pos])) or b""
         message = _envelope.read_sealed(_sse.text_of(data), "an event", FramingError)
         plaintext = self._sealed(message, FramingError)
         if message.usage is not None:
-            self._usage = message.usage
-        self._chunks += 1
-        return Chunk(plaintext, self._chunks - 1, message.usage)
+            self.usage = message.usage
+        self.nonce_reused = bool(self._native.nonce_reused)
+        self.chunk_count += 1
+        return Chunk(plaintext, self.chunk_count - 1, message.usage)
 
     def _sealed(self, message: _envelope.SealedMessage, malformed: type[EnvelopeError | FramingError]) -> bytes:
         scratch = self._room(lib.ac_base64_decoded_max(len(message.ciphertext)))
@@ -313,7 +334,7 @@ class V1Opener:
             self._native,
             scratch.ptr,
             scratch.cap,
-            self._sizes,
+            scratch.len,
             message.ciphertext,
             len(message.ciphertext),
             message.nonce,
@@ -323,12 +344,12 @@ class V1Opener:
         )
         if status:
             raise _core.error(status, malformed)
-        return bytes(scratch.view[: self._sizes[0]])
+        return bytes(scratch.view[: scratch.len[0]])
 
     def _room(self, need: int) -> Scratch:
         scratch = self._scratch
         if scratch is None:
-            self._spans = ffi.new("size_t[]", _SPAN * _BATCH)
+            self._found = ffi.new("size_t[]", _ROW)
         if scratch is None or scratch.cap < need:
             scratch = self._scratch = Scratch(max(need, _FIRST_SCRATCH, 2 * scratch.cap if scratch else 0))
         return scratch
@@ -342,5 +363,7 @@ class V1Opener:
         """Wipe. ConcurrentUseError: another thread is opening."""
         _core.check(lib.ac_v1_opener_close(self._native))
         self._scratch = None
-        self._data = b""
+        self._ready.clear()
+        self._received.clear()
+        self._data = _NO_DATA
         self._pos = 0

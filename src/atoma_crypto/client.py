@@ -3,7 +3,6 @@
 import sys
 import time
 import warnings
-from collections import deque
 from collections.abc import Iterator
 
 from . import _envelope
@@ -38,7 +37,6 @@ class ClientSession(Session):
         "_model_json",
         "_node",
         "_opener",
-        "_ready",
         "_refuse_nonce_reuse",
         "_stack_small_id",
         "_warned",
@@ -71,7 +69,6 @@ class ClientSession(Session):
         self._node = node_public_key
         self._refuse_nonce_reuse = nonce_reuse == "error"
         self._opener = V1Opener(limits)
-        self._ready: deque[Chunk] = deque()
         self._warned = False
         self._end_of_stream: EndOfStream | None = None
 
@@ -132,14 +129,9 @@ class ClientSession(Session):
 
     def receive_data(self, data: Buffer) -> None:
         """Take bytes of the event stream, split anywhere. They are looked at by next_event()."""
-        self._begin("receive_data")
-        try:
-            self._opener.receive(data)
-        except BaseException as exc:
-            self._judge(exc)
-            raise
-        finally:
-            self._end()
+        if self._inside or "receive_data" not in self._allowed:
+            self._require("receive_data")
+        self._opener.receive(data)
 
     def receive_eof(self) -> None:
         """The bytes have ended. What that means, next_event() says once it has given all chunks."""
@@ -157,35 +149,44 @@ class ClientSession(Session):
         """
         self._begin("next_event")
         try:
-            if not self._ready:
-                if self._end_of_stream is not None:
-                    return self._end_of_stream
-                self._ready.extend(self._opener.chunks())
-                if not self._warned and self._opener.nonce_reused:
-                    self._warned = True
-                    warnings.warn(
-                        "the node sealed several events under one nonce: they are neither secret nor authentic "
-                        "to whoever saw them",
-                        NonceReuseWarning,
-                        # events() stands between, where it is the caller
-                        stacklevel=3 if sys._getframe(1).f_code is ClientSession.events.__code__ else 2,
-                    )
-            if self._ready:
-                return self._ready.popleft()
+            opener = self._opener
+            chunk = opener.next_chunk()
+            if opener.nonce_reused and not self._warned:
+                self._warn(chunk)
+            if chunk is not None:
+                return chunk
+            if self._end_of_stream is not None:
+                return self._end_of_stream
             if "next_event, end" not in self._allowed:
                 return NEED_DATA
-            self._opener.end()
-            self._end_of_stream = EndOfStream(self._opener.chunk_count, self._opener.usage)
+            opener.end()
+            self._end_of_stream = EndOfStream(opener.chunk_count, opener.usage)
             self._step("next_event, end")
-            self._opener.close()
+            opener.close()
             return self._end_of_stream
-        except NonceReuseWarning:  # the caller made it an error; the chunks are kept for the next call
+        except NonceReuseWarning:  # the caller made it an error; the chunk is kept for the next call
             raise
         except BaseException as exc:
             self._judge(exc)
             raise
         finally:
             self._end()
+
+    def _warn(self, chunk: Chunk | None) -> None:
+        self._warned = True
+        # events() may stand between this, next_event() and the caller
+        level = 4 if sys._getframe(2).f_code is ClientSession.events.__code__ else 3
+        try:
+            warnings.warn(
+                "the node sealed several events under one nonce: they are neither secret nor authentic "
+                "to whoever saw them",
+                NonceReuseWarning,
+                stacklevel=level,
+            )
+        except NonceReuseWarning:
+            if chunk is not None:
+                self._opener.put_back(chunk)
+            raise
 
     def events(self) -> Iterator[Chunk | EndOfStream]:
         """What next_event() gives, until it says NEED_DATA, or up to and with the EndOfStream."""
@@ -198,7 +199,6 @@ class ClientSession(Session):
                 return
 
     def _wipe(self) -> None:
-        self._ready.clear()
         self._opener.close()
 
     def __enter__(self) -> "ClientSession":

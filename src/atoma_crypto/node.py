@@ -49,7 +49,7 @@ class NodeSession(Session):
         self._key: SecretKey | None = keys
         self._signing: SigningKey | None = signing_key
         self._limits = limits
-        self._sealer = V1Sealer()
+        self._sealer = V1Sealer(limits)
 
     def open_request(self, raw: Buffer) -> Request:
         """Open and verify a request envelope, UTF-8 JSON.
@@ -108,14 +108,15 @@ class NodeSession(Session):
         bytes were sealed.
         """
         usage_json = b"" if usage is None else _envelope.write_usage(usage)
-        self._begin("seal_chunk")
+        if self._inside or "seal_chunk" not in self._allowed:
+            self._require("seal_chunk")
         try:
-            return self._sealer.event(plaintext, usage_json, self._limits.max_event_bytes)
+            return self._sealer.event(plaintext, usage_json)
         except BaseException as exc:
             self._judge(exc)
+            if type(exc) is LocalProtocolError:  # the core had been closed: by another thread, which is to be named
+                self._require("seal_chunk")
             raise
-        finally:
-            self._end()
 
     def seal_chunks(self, plaintexts: Sequence[Buffer], usage: Usage | None = None) -> bytes:
         """Events for all of them, or for none, joined, in one native call; each shows `usage`. Errors as for one."""
@@ -124,7 +125,7 @@ class NodeSession(Session):
         usage_json = _envelope.write_usage(usage)
         self._begin("seal_chunk")
         try:
-            return self._sealer.events(plaintexts, usage_json, self._limits.max_event_bytes)
+            return self._sealer.events(plaintexts, usage_json)
         except BaseException as exc:
             self._judge(exc)
             raise

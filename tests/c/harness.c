@@ -40,6 +40,11 @@ int check_bytes(const void *got, size_t got_len, const void *want, size_t want_l
   return same;
 }
 
+unsigned stride(void) {
+  const char *preloaded = getenv("LD_PRELOAD"); /* how valgrind gets into a process */
+  return preloaded != NULL && strstr(preloaded, "vgpreload") != NULL ? 37 : 1;
+}
+
 /* ---- buffers ---- */
 
 enum { PATTERN = 0xa5 };
@@ -126,6 +131,14 @@ view member(view json, const char *name) {
   return (view){NULL, 0};
 }
 
+/* ---- AES backends ---- */
+
+unsigned model_backend(void) {
+  unsigned i = 0;
+  while (strcmp(ac_aes_backend_name(i), "portable") != 0) i++;
+  return i;
+}
+
 /* ---- protocol ---- */
 
 ac_signing_key some_signing_key(void) {
@@ -179,10 +192,10 @@ view event_data(const bytes *event) { return (view){event->at + 6, event->len - 
 
 int open_event_alone(ac_v1_opener *opener, bytes *plaintext, view event) {
   bytes in = bytes_copy(event.at, event.len), out = bytes_new(event.len);
-  size_t spans[AC_V1_SPAN], len = 0, count = 0, punt = 0, consumed = 0;
-  int status = ac_v1_events_open(opener, out.at, out.len, &len, spans, 1, &count, &punt, &consumed, in.at, in.len);
-  if (status == AC_OK && count == 0) status = AC_PUNT; /* not even an event */
-  *plaintext = status == AC_OK ? bytes_copy(out.at, len) : (bytes){NULL, 0};
+  size_t found[AC_V1_SPANS + AC_V1_SPAN];
+  int status = ac_v1_events_open(opener, out.at, out.len, found, 1, in.at, in.len);
+  if (status == AC_OK && found[AC_V1_COUNT] == 0) status = AC_PUNT; /* not even an event */
+  *plaintext = status == AC_OK ? bytes_copy(out.at, found[AC_V1_OUT_LEN]) : (bytes){NULL, 0};
   bytes_free(&in);
   bytes_free(&out);
   return status;
@@ -193,7 +206,11 @@ int main(void) {
   CHECK_STATUS(ac_init(&sodium_table, NULL), AC_OK);
   test_primitives();
   test_gcm();
+  test_differential();
+  test_gcm_guards();
+  test_base64();
   test_text();
+  test_masks();
   for (unsigned i = 0; ac_aes_backend_name(i) != NULL; i++) {
     if (!ac_aes_backend_usable(i)) {
       printf("this CPU has no backend %s\n", ac_aes_backend_name(i));
@@ -206,9 +223,10 @@ int main(void) {
     test_sealer();
     test_opener();
     test_stream();
+    test_event_guards();
     test_faults();
     test_parallel();
-    test_stack();
+    if (stride() == 1) test_stack(); /* valgrind forbids to look at what lies beyond the stack's end */
     CHECK(random_left() == 0);
   }
   printf("%lu passed, %lu failed\n", passed, failed);

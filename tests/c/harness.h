@@ -14,6 +14,9 @@ int check_status(int got, int want, const char *file, int line, const char *what
 int check_bytes(const void *got, size_t got_len, const void *want, size_t want_len, const char *file, int line,
                 const char *what);
 
+/* Loops over many cases go on by this: 1, or more under valgrind, which is some fifty times slower. */
+unsigned stride(void);
+
 #define CHECK(condition) check((condition) != 0, __FILE__, __LINE__, #condition)
 #define CHECK_STATUS(call, want) check_status((call), (want), __FILE__, __LINE__, #call)
 /* Both are a view or bytes. */
@@ -42,6 +45,19 @@ int bytes_untouched(const bytes *b); /* holds the pattern still */
 int all_zero(const void *p, size_t len);
 /* Some 8 bytes in a row of `secret` stand in p. */
 int holds_run_of(const void *p, size_t len, const void *secret, size_t secret_len);
+
+/* Memory between two pages that must not be touched. */
+typedef struct guarded {
+  uint8_t *begin, *end;
+} guarded;
+
+typedef enum edge { AT_BEGIN, AT_END, EDGES } edge;
+
+guarded guarded_new(size_t least);
+void guarded_free(guarded *g);
+/* `len` bytes right behind the page before, or right before the page behind; what is around them may be written over. */
+uint8_t *guarded_at(const guarded *g, edge side, size_t len);
+uint8_t *guarded_copy(const guarded *g, edge side, const void *from, size_t len);
 
 view view_of(const char *text);
 view viewed(const bytes *b);
@@ -80,6 +96,13 @@ void random_queue(const void *p, size_t len);
 size_t random_left(void);
 uint32_t random_below(uint32_t bound); /* for cases, the same in each run */
 
+/* ---- AES backends ---- */
+
+enum { MOST_BACKENDS = 8 };
+
+/* The one that is written for clarity, and that every CPU has: the others are held to it. */
+unsigned model_backend(void);
+
 /* ---- protocol ---- */
 
 typedef struct exchange {
@@ -114,9 +137,17 @@ int model_read(bytes *data, view stream);
 
 /* ---- the tests ---- */
 
+/* Random cases number `first`, `first` + 1, ...: each backend that can be used against the model. */
+void compare_backends(unsigned first, unsigned count);
+
 void test_primitives(void);
 void test_gcm(void);
+void test_differential(void);
+void test_gcm_guards(void);
+void test_base64(void);
 void test_text(void);
+void test_masks(void);
+void test_event_guards(void);
 void test_vectors(void);
 void test_request(void);
 void test_sealer(void);

@@ -36,25 +36,27 @@ static void log_punt(reader *r, view event) {
 /* One call on a buffer of exactly the bytes that are there. 1: there may be more to read in what is left. */
 static int read_some(reader *r, view left, size_t *consumed) {
   const ac_v1_opener before = r->opener;
-  size_t out_cap = r->out_cap, len = 0, count = 0, punt = 0;
+  size_t out_cap = r->out_cap;
   bytes in = bytes_copy(left.at, left.len), out = bytes_new(out_cap);
-  size_t *spans = malloc(r->span_cap * AC_V1_SPAN * sizeof *spans);
-  if (spans == NULL) abort();
+  size_t *found = calloc(AC_V1_SPANS + r->span_cap * AC_V1_SPAN, sizeof *found);
+  if (found == NULL) abort();
   int status;
   for (;;) {
-    status = ac_v1_events_open(&r->opener, out.at, out.len, &len, spans, r->span_cap, &count, &punt, consumed, in.at,
-                               in.len);
+    status = ac_v1_events_open(&r->opener, out.at, out.len, found, r->span_cap, in.at, in.len);
     if (status != AC_ERR_CAPACITY) break;
     CHECK(bytes_untouched(&out) && memcmp(&before, &r->opener, sizeof before) == 0);
-    if (!CHECK(len > out_cap)) break;
-    out_cap = len;
+    if (!CHECK(found[AC_V1_OUT_LEN] > out_cap)) break;
+    out_cap = found[AC_V1_OUT_LEN];
     bytes_free(&out);
     out = bytes_new(out_cap); /* just what it asks for */
   }
+  const size_t count = found[AC_V1_COUNT];
+  *consumed = found[AC_V1_CONSUMED];
   if (status == AC_OK) {
-    CHECK(*consumed <= in.len && count <= r->span_cap && len <= out_cap);
-    log_events(r, in.at, out.at, spans, count);
+    CHECK(*consumed <= in.len && count <= r->span_cap && found[AC_V1_OUT_LEN] <= out_cap);
+    log_events(r, in.at, out.at, found + AC_V1_SPANS, count);
   } else if (status == AC_PUNT) {
+    const size_t punt = found[AC_V1_PUNT_POS];
     CHECK(count == 0 && punt < *consumed && *consumed <= in.len);
     log_punt(r, (view){in.at + punt, *consumed - punt});
   } else {
@@ -62,7 +64,7 @@ static int read_some(reader *r, view left, size_t *consumed) {
   }
   bytes_free(&in);
   bytes_free(&out);
-  free(spans);
+  free(found);
   return status == AC_PUNT || (status == AC_OK && count != 0);
 }
 

@@ -1,7 +1,7 @@
 /* AES-256-GCM: every backend against every other one, at every length; forgeries, overlap, capacity, state. */
 #include "harness.h"
 
-enum { LONGEST = 600, LONGEST_AAD = 40 };
+enum { LONGEST = 1100, EVERY_AAD = 600, LONGEST_AAD = 40 }; /* up to EVERY_AAD bytes, each with each length of AAD */
 
 typedef struct material {
   uint8_t key[AC_KEY_BYTES], nonce[AC_NONCE_BYTES], plaintext[LONGEST], aad[LONGEST_AAD];
@@ -173,7 +173,6 @@ static void long_messages(const ac_aes256gcm *aes, unsigned count, const materia
 }
 
 void test_gcm(void) {
-  enum { MOST_BACKENDS = 8 };
   ac_aes256gcm aes[MOST_BACKENDS];
   material m;
   unsigned count = 0;
@@ -181,8 +180,10 @@ void test_gcm(void) {
   for (unsigned i = 0; ac_aes_backend_name(i) != NULL && count < MOST_BACKENDS; i++) {
     if (ac_aes_backend_usable(i)) CHECK_STATUS(ac_aes256gcm_init(&aes[count++], m.key, i), AC_OK);
   }
-  for (size_t len = 0; len <= LONGEST; len++) {
-    for (size_t aad_len = 0; aad_len <= LONGEST_AAD; aad_len++) agree(aes, count, &m, len, aad_len);
+  for (size_t len = 0; len <= LONGEST; len += stride()) {
+    for (size_t aad_len = 0; aad_len <= LONGEST_AAD; aad_len++) {
+      if (len <= EVERY_AAD || aad_len == 0 || aad_len == len % LONGEST_AAD) agree(aes, count, &m, len, aad_len);
+    }
     for (unsigned i = 0; i < count; i++) forge(&aes[i], &m, len, len % (LONGEST_AAD + 1));
   }
   for (unsigned i = 0; i < count; i++) {

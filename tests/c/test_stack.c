@@ -38,9 +38,8 @@ static void seal_answer(void) {
 }
 
 static void open_answer(void) {
-  size_t spans[AC_V1_SPAN], len = 0, count = 0, punt = 0, consumed = 0;
-  x.status = ac_v1_events_open(&x.opener, x.body, sizeof x.body, &len, spans, 1, &count, &punt, &consumed, x.event.at,
-                               x.event_len);
+  size_t found[AC_V1_SPANS + AC_V1_SPAN];
+  x.status = ac_v1_events_open(&x.opener, x.body, sizeof x.body, found, 1, x.event.at, x.event_len);
 }
 
 static void derive_key(void) {

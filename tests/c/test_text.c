@@ -1,118 +1,5 @@
-/* Base64, against a decoder that knows only the alphabet; and the JSON reader, case by case. */
+/* The JSON reader, case by case. */
 #include "harness.h"
-
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/* The one text that RFC 4648, section 4, makes out of `in`, bit by bit. */
-static size_t encode(char *out, const uint8_t *in, size_t len) {
-  size_t n = 0;
-  for (size_t bit = 0; bit < 8 * len; bit += 6) {
-    unsigned v = 0;
-    for (size_t i = bit; i < bit + 6; i++) v = v << 1 | (i < 8 * len ? (unsigned)in[i / 8] >> (7 - i % 8) & 1u : 0);
-    out[n++] = alphabet[v];
-  }
-  while (n % 4 != 0) out[n++] = '=';
-  return n;
-}
-
-/* What encodes to exactly this text, if anything does. */
-static int decode(uint8_t *out, size_t *out_len, const char *text, size_t len) {
-  char again[16];
-  unsigned bits = 0;
-  size_t n = 0, have = 0;
-  for (size_t i = 0; i < len && text[i] != '='; i++) {
-    const char *at = text[i] != 0 ? strchr(alphabet, text[i]) : NULL;
-    if (at == NULL) return 0;
-    bits = bits << 6 | (unsigned)(at - alphabet);
-    have += 6;
-    if (have >= 8) {
-      have -= 8;
-      out[n++] = (uint8_t)(bits >> have);
-    }
-  }
-  *out_len = n;
-  return encode(again, out, n) == len && memcmp(again, text, len) == 0;
-}
-
-static void decode_both(const char *text, size_t len) {
-  uint8_t want[16];
-  size_t want_len = 0, got_len = 0;
-  const int good = decode(want, &want_len, text, len);
-  bytes in = bytes_copy(text, len), out = bytes_new(ac_base64_decoded_max(len));
-  CHECK_STATUS(aci_base64_decode(out.at, &got_len, in.at, len), good ? AC_OK : AC_ERR_FORMAT);
-  if (good) CHECK(got_len == want_len && (got_len == 0 || memcmp(out.at, want, got_len) == 0));
-  bytes_free(&in);
-  bytes_free(&out);
-}
-
-static void base64_endings(void) {
-  /* each length of each mixture of these, alone and behind a whole group */
-  static const char few[] = {'A', 'B', 'Q', 'g', 'w', '/', '=', ' ', '\n', '-', '_', 0};
-  enum { FEW = sizeof few };
-  char text[8] = {'A', 'b', 'c', '+'};
-  for (unsigned i = 0; i < FEW * FEW * FEW * FEW; i++) {
-    text[4] = few[i % FEW];
-    text[5] = few[i / FEW % FEW];
-    text[6] = few[i / FEW / FEW % FEW];
-    text[7] = few[i / FEW / FEW / FEW];
-    decode_both(text + 4, 4);
-    decode_both(text, 8);
-    if (i < FEW * FEW * FEW) decode_both(text + 4, 3);
-    if (i < FEW * FEW) decode_both(text + 4, 2);
-    if (i < FEW) decode_both(text + 4, 1);
-  }
-  /* every byte in every place, all spare bits */
-  for (unsigned i = 0; i < 4; i++) {
-    for (unsigned byte = 0; byte < 256; byte++) {
-      memcpy(text, "AbcdEfgh", 8);
-      text[i] = (char)byte;
-      decode_both(text, 8);
-      memcpy(text, "AbcdEf==", 8);
-      text[4 + i] = (char)byte;
-      decode_both(text, 8);
-      memcpy(text, "AbcdEfg=", 8);
-      text[4 + i] = (char)byte;
-      decode_both(text, 8);
-    }
-  }
-  decode_both("", 0);
-}
-
-static void base64_round_trip(void) {
-  uint8_t raw[100];
-  char want[140];
-  for (size_t i = 0; i < sizeof raw; i++) raw[i] = (uint8_t)random_below(256);
-  for (size_t len = 0; len <= sizeof raw; len++) {
-    const size_t text_len = ac_base64_encoded_len(len);
-    size_t back_len = 0;
-    CHECK(encode(want, raw, len) == text_len && ac_base64_decoded_max(text_len) >= len);
-    bytes text = bytes_new(text_len), in = bytes_copy(raw, len), back = bytes_new(ac_base64_decoded_max(text_len));
-    aci_base64_encode(text.at, in.at, len);
-    CHECK_EQUAL(text.at, want, text_len);
-    CHECK_STATUS(aci_base64_decode(back.at, &back_len, text.at, text_len), AC_OK);
-    CHECK(back_len == len && (len == 0 || memcmp(back.at, raw, len) == 0));
-    if (len != 0) { /* in place: the input stands at the end of the output */
-      memcpy(text.at + text_len - len, raw, len);
-      aci_base64_encode(text.at, text.at + text_len - len, len);
-      CHECK_EQUAL(text.at, want, text_len);
-    }
-    if (len <= 32) { /* an exact length is that length alone */
-      for (size_t other = 1; other <= 32; other++) {
-        bytes exact = bytes_new(other);
-        CHECK_STATUS(aci_base64_decode_exact(exact.at, other, text.at, text_len), other == len ? AC_OK : AC_ERR_FORMAT);
-        CHECK(other == len || bytes_untouched(&exact));
-        bytes_free(&exact);
-      }
-    }
-    bytes_free(&text);
-    bytes_free(&in);
-    bytes_free(&back);
-  }
-  CHECK(ac_base64_encoded_len(SIZE_MAX) == SIZE_MAX && ac_base64_encoded_len(SIZE_MAX / 4 * 3) != 0);
-  CHECK(ac_base64_encoded_len(SIZE_MAX / 4 * 3 + 3) == SIZE_MAX);
-}
-
-/* ---- JSON ---- */
 
 #define C "\"ciphertext\":\"YQ==\""
 #define N "\"nonce\":\"bg==\""
@@ -194,7 +81,7 @@ static int text_is(const aci_text *text, const char *want) {
   return text->at != NULL && text->len == strlen(want) && memcmp(text->at, want, text->len) == 0;
 }
 
-static void json(void) {
+void test_text(void) {
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     const size_t len = strlen(cases[i].json);
     aci_v1_members m;
@@ -214,10 +101,4 @@ static void json(void) {
       bytes_free(&part);
     }
   }
-}
-
-void test_text(void) {
-  base64_endings();
-  base64_round_trip();
-  json();
 }
