@@ -9,7 +9,7 @@ SDK_STAMP = $(SDK_VENV)/.installed
 PYTEST = $(BIN)/python -m pytest -p no:benchmark -n 4
 SOURCES = pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 
-.PHONY: demo test test-all test-c coverage lint types build clean
+.PHONY: demo test test-all test-c ct counts counts-update coverage lint types build clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## a confidential chat, seen from both ends and from the middle; CHAT=1 keeps the prompt open
@@ -47,6 +47,15 @@ types: $(STAMP)
 
 test-c: $(STAMP)  ## the C harness, under the address and undefined-behaviour sanitizers
 	$(MAKE) -C tests/c PYTHON=$(abspath $(BIN)/python) check
+
+ct: $(STAMP)  ## constant time, and use of memory, under valgrind and MemorySanitizer
+	$(MAKE) -C tests/c/ct PYTHON=$(abspath $(BIN)/python) check
+
+counts: $(STAMP)  ## instructions of fixed operations, against those written down
+	$(MAKE) -C tests/c/counts PYTHON=$(abspath $(BIN)/python) check
+
+counts-update: $(STAMP)  ## write them down anew
+	$(MAKE) -C tests/c/counts PYTHON=$(abspath $(BIN)/python) update
 
 build: $(STAMP)
 

@@ -17,16 +17,16 @@ static const char alphabet[64] = {'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', '
  * `out` ends: that is what lets the event writer encode in place. */
 void aci_base64_encode(uint8_t *out, const uint8_t *in, size_t len) {
 #if ACI_X86_64
-  if (len >= 28 && aci_cpu_has(ACI_CPU_AVX2)) {
-    const size_t done = aci_base64_encode_avx2(out, in, len);
-    in += done;
-    out += done / 3 * 4;
-    len -= done;
+  if (len >= 12 && aci_cpu_has(ACI_CPU_AVX2)) {
+    aci_base64_encode_avx2(out, in, len);
+    return;
   }
 #endif
   for (; len >= 3; in += 3, out += 4, len -= 3) {
     const uint32_t v = (uint32_t)in[0] << 16 | (uint32_t)in[1] << 8 | in[2];
-    for (unsigned i = 0; i < 4; i++) out[i] = (uint8_t)alphabet[v >> (18 - 6 * i) & 63];
+    const uint8_t text[4] = {(uint8_t)alphabet[v >> 18], (uint8_t)alphabet[v >> 12 & 63],
+                             (uint8_t)alphabet[v >> 6 & 63], (uint8_t)alphabet[v & 63]};
+    memcpy(out, text, sizeof text);
   }
   if (len != 0) {
     const uint32_t v = (uint32_t)in[0] << 16 | (len == 2 ? (uint32_t)in[1] << 8 : 0);
@@ -55,15 +55,10 @@ int aci_base64_decode(uint8_t *out, size_t *out_len, const uint8_t *in, size_t l
   if (len % 4 != 0) return AC_ERR_FORMAT;
   *out_len = 0;
   if (len == 0) return AC_OK;
-  uint8_t *p = out;
 #if ACI_X86_64
-  if (len >= 40 && aci_cpu_has(ACI_CPU_AVX2)) {
-    const size_t done = aci_base64_decode_avx2(out, in, len);
-    in += done;
-    p += done / 4 * 3;
-    len -= done;
-  }
+  if (len > 16 && aci_cpu_has(ACI_CPU_AVX2)) return aci_base64_decode_avx2(out, out_len, in, len);
 #endif
+  uint8_t *p = out;
   for (; len > 4; in += 4, p += 3, len -= 4) {
     const uint32_t a = value(in[0]), b = value(in[1]), c = value(in[2]), d = value(in[3]);
     if ((a | b | c | d) > 63) return AC_ERR_FORMAT;

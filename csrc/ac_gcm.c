@@ -4,7 +4,7 @@
 /* Best first. */
 static const aci_gcm_backend *const backends[] = {
 #if ACI_X86_64
-    &aci_gcm_vaes, &aci_gcm_aesni,
+    &aci_gcm_vaes512, &aci_gcm_vaes, &aci_gcm_aesni,
 #endif
     &aci_gcm_sodium, &aci_gcm_portable};
 enum { BACKENDS = sizeof backends / sizeof backends[0] };
@@ -38,7 +38,9 @@ int ac_aes256gcm_seal(const ac_aes256gcm *aes, uint8_t *out, size_t out_cap, con
   if ((out != plaintext && aci_overlap(out, out_len, plaintext, plaintext_len)) ||
       aci_overlap(out, out_len, aad, aad_len) || aci_overlap(out, out_len, nonce, AC_NONCE_BYTES))
     return AC_ERR_OVERLAP;
-  return backends[aes->backend - 1]->seal(aes->words, out, nonce, plaintext, plaintext_len, aad, aad_len);
+  const int status = backends[aes->backend - 1]->seal(aes->words, out, nonce, plaintext, plaintext_len, aad, aad_len);
+  aci_declassify(out, out_len);
+  return status;
 }
 
 int ac_aes256gcm_open(const ac_aes256gcm *aes, uint8_t *out, size_t out_cap, const uint8_t nonce[AC_NONCE_BYTES],

@@ -11,8 +11,9 @@ ALWAYS_INLINE sums no_sums(void) {
   return (sums){zero, zero, zero};
 }
 
-/* What the compiler would load twice, or from within an instruction that is slower for it. */
-#if defined(__GNUC__)
+/* What the compiler would load twice, or from within an instruction that is slower for it. (MemorySanitizer takes what
+ * goes into asm for branched upon.) */
+#if defined(__GNUC__) && !defined(ACI_NO_ASM)
 #define IN_REGISTER(a) __asm__("" : "+x"(a))
 #else
 #define IN_REGISTER(a) (void)0
@@ -63,7 +64,11 @@ ALWAYS_INLINE void add_blocks(sums *s, const layout *k, size_t at, const uint8_t
     add_product(s, k, at, V_XOR(V_BYTES(V_LOAD(in), V_SPREAD(TURN)), first));
     first = V_FIRST(_mm_setzero_si128());
   }
-  if (n != 0) add_one_product(s, k, at, _mm_xor_si128(_mm_shuffle_epi8(LOAD(in), TURN), V_FOLD(first)));
+  y = V_BLOCK(first);
+  for (size_t i = 0; i < n % LANES; i++, in += ACI_BLOCK_BYTES) {
+    add_one_product(s, k, at + i, _mm_xor_si128(_mm_shuffle_epi8(LOAD(in), TURN), y));
+    y = _mm_setzero_si128();
+  }
 }
 
 /* Whole blocks. */
@@ -139,6 +144,13 @@ ALWAYS_INLINE void store_partial(uint8_t *out, __m128i a, size_t len) {
   }
 }
 
+/* Low half + high half of each power of H for vectors i and i + 1 of a group. */
+ALWAYS_INLINE vec sums_of_halves(const layout *k, size_t i) {
+  const uint8_t(*h)[ACI_BLOCK_BYTES] = k->h + POWERS - GROUP_BLOCKS + LANES * i;
+  const vec x = V_LOAD(h[0]), z = V_LOAD(h[LANES]);
+  return V_XOR(V_LOWS(x, z), V_HIGHS(x, z));
+}
+
 /* Vector i of a group, turned, times its power of H: the low and the high half. */
 ALWAYS_INLINE void hash_outer(sums *s, const layout *k, size_t i, vec x) {
   vec h = V_LOAD(k->h[POWERS - GROUP_BLOCKS + LANES * i]);
@@ -157,8 +169,12 @@ ALWAYS_INLINE vec hash_first(sums *s, const layout *k, const uint8_t *hashed, si
 ALWAYS_INLINE void hash_second(sums *s, const layout *k, const uint8_t *hashed, size_t i, vec before) {
   const vec x = V_BYTES(V_LOAD(hashed + VEC_BYTES * i), V_SPREAD(TURN));
   const vec both = V_XOR(V_LOWS(before, x), V_HIGHS(before, x));
+#if LANES < 4
   vec h = V_LOAD(k->group_sums[i / 2]);
   IN_REGISTER(h);
+#else
+  const vec h = sums_of_halves(k, i - 1);
+#endif
   s->mid = V_XOR(s->mid, V_MUL(both, h, 0x00));
   s->mid = V_XOR(s->mid, V_MUL(both, h, 0x11));
   hash_outer(s, k, i, x);

@@ -35,6 +35,14 @@ enum { AC_STATE_NONE = 0, AC_STATE_READY = 1, AC_STATE_FAILED = 2, AC_STATE_CLOS
 #define ACI_TARGET_END
 #endif
 
+/* What was computed from secrets and is public from here on: a sealed message, a verdict. Means something only to the
+ * check for constant time (tests/c/ct), which defines ACI_CT_CHECK and this function. */
+#if defined(ACI_CT_CHECK)
+void aci_declassify(const void *p, size_t len);
+#else
+#define aci_declassify(p, len) ((void)0)
+#endif
+
 /* ---- ac_cpu.c ---- */
 
 enum { /* features of x86-64; those with registers of their own only where the operating system saves them */
@@ -101,6 +109,7 @@ typedef struct aci_gcm_backend {
               size_t sealed_len, const uint8_t *aad, size_t aad_len);
 } aci_gcm_backend;
 
+extern const aci_gcm_backend aci_gcm_vaes512;
 extern const aci_gcm_backend aci_gcm_vaes;
 extern const aci_gcm_backend aci_gcm_aesni;
 extern const aci_gcm_backend aci_gcm_portable;
@@ -145,9 +154,9 @@ int aci_base64_decode(uint8_t *out, size_t *out_len, const uint8_t *in, size_t l
 int aci_base64_decode_exact(uint8_t *out, size_t want, const uint8_t *in, size_t len);
 
 #if ACI_X86_64
-/* As much of it as comes in whole vectors: bytes of `in` that are done, a multiple of 3; of 4, up to what is no base64. */
-size_t aci_base64_encode_avx2(uint8_t *out, const uint8_t *in, size_t len);
-size_t aci_base64_decode_avx2(uint8_t *out, const uint8_t *in, size_t len);
+/* The same, where the CPU has AVX2: from 12 bytes on; from 20 characters on, a multiple of 4. */
+void aci_base64_encode_avx2(uint8_t *out, const uint8_t *in, size_t len);
+int aci_base64_decode_avx2(uint8_t *out, size_t *out_len, const uint8_t *in, size_t len);
 #endif
 
 /* ---- ac_json.c: reads the flat objects that v1 sends ---- */

@@ -131,19 +131,20 @@ static int is_done(const uint8_t *in, const place *p) {
   return p->data_lines == 1 && p->data_len == 6 && memcmp(in + p->data_pos, "[DONE]", 6) == 0;
 }
 
-int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *found, size_t event_cap,
-                      const uint8_t *in, size_t in_len) {
+int ac_v1_events_open(ac_v1_opener *opener, ac_v1_events *events, const uint8_t *in, size_t in_len) {
+  uint8_t *const out = events->out;
+  const size_t out_cap = events->out_cap;
   if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
   int status = aci_v1_opener_enter(opener);
   if (status != AC_OK) return status;
-  if (in_len < opener->scan_pos || event_cap == 0) {
+  if (in_len < opener->scan_pos || events->event_cap - 1 >= AC_V1_EVENTS) {
     aci_v1_opener_leave(opener, AC_ERR_ARGUMENT);
     return AC_ERR_ARGUMENT;
   }
   place p = load_place(opener), behind = {0};
   const uint32_t started = opener->started, skipped_lf = opener->skip_lf;
   size_t used = 0, count = 0, need = 0;
-  found[AC_V1_COUNT] = found[AC_V1_CONSUMED] = found[AC_V1_OUT_LEN] = 0;
+  events->count = events->consumed = events->out_len = 0;
 
   if (!opener->started) {
     const size_t mark = skip_mark(in, in_len);
@@ -151,7 +152,7 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
     opener->started = 1;
     p = event_at(mark);
   }
-  while (count < event_cap) {
+  while (count < events->event_cap) {
     const uint32_t skip_lf = opener->skip_lf;
     const place before = p;
     status = next_event(opener, &p, &behind, in, in_len);
@@ -160,7 +161,7 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
       break;
     }
     if (status == AC_OK && !is_done(in, &p)) {
-      size_t *const span = found + AC_V1_SPANS + AC_V1_SPAN * count;
+      size_t *const span = events->spans + AC_V1_SPAN * count;
       status = open_event(opener, used != 0 ? out + used : out, out_cap - used, &need, span, in, &p);
       if (status == AC_OK) {
         used += span[0];
@@ -170,7 +171,7 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
     if (status != AC_OK) {
       const int whole = status == AC_PUNT && count == 0;
       if (whole) {
-        found[AC_V1_PUNT_POS] = p.event;
+        events->punt_pos = p.event;
         p = behind;
       } else if (count != 0) { /* leave it to the next call */
         p = before;
@@ -179,17 +180,19 @@ int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
       } else if (status == AC_ERR_CAPACITY) { /* the same bytes will come again, what was passed over too */
         opener->started = started;
         opener->skip_lf = skipped_lf;
-        found[AC_V1_OUT_LEN] = need;
+        events->out_len = need;
         goto leave;
       }
       break;
     }
     p = behind;
   }
-  found[AC_V1_COUNT] = count;
-  found[AC_V1_CONSUMED] = p.event;
-  found[AC_V1_NONCE_REUSED] = opener->nonce_reused;
-  if (status == AC_OK) found[AC_V1_OUT_LEN] = used;
+  events->count = count;
+  events->consumed = p.event;
+  if (status == AC_OK) {
+    events->out_len = used;
+    if (count == 1 && p.event == in_len && events->spans[2] == 0 && !opener->nonce_reused) status = AC_ONE;
+  }
   store_place(opener, &p);
 
 leave:

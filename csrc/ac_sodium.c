@@ -25,8 +25,9 @@ int ac_x25519_public(uint8_t public_key[AC_X25519_BYTES], const uint8_t secret[A
 int ac_x25519(uint8_t shared[AC_X25519_BYTES], const uint8_t secret[AC_X25519_BYTES],
               const uint8_t public_key[AC_X25519_BYTES]) {
   /* libsodium refuses points of small order itself; the rule is ours, so it is checked here too. */
-  const int refused = aci_sodium.scalarmult(shared, MUTABLE(secret), MUTABLE(public_key)) != 0;
-  if (refused | aci_is_zero32(shared)) {
+  int refused = (aci_sodium.scalarmult(shared, MUTABLE(secret), MUTABLE(public_key)) != 0) | aci_is_zero32(shared);
+  aci_declassify(&refused, sizeof refused);
+  if (refused) {
     aci_wipe(shared, AC_X25519_BYTES);
     return AC_ERR_KEY;
   }

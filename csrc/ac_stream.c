@@ -60,6 +60,7 @@ int aci_v1_seal(ac_v1_sealer *sealer, uint8_t *sealed, uint8_t nonce[AC_NONCE_BY
   sealer->bytes_left -= plaintext_len;
   int status = ac_blake2b256(hash, plaintext, plaintext_len);
   if (status != AC_OK) return status;
+  aci_declassify(hash, AC_HASH_BYTES); /* v1 sends it in clear */
   if (sealer->signs) {
     /* flag 0 (Ed25519) || signature over the hash itself || public key */
     uint8_t message[AC_HASH_BYTES], signed_message[64 + AC_HASH_BYTES]; /* public */

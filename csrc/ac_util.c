@@ -21,7 +21,9 @@ void ac_wipe(void *p, size_t len) {
 void ac_scratch_wipe(ac_scratch *scratch) { ac_wipe(scratch->at, scratch->cap); }
 
 int aci_equal(const void *a, const void *b, size_t len) {
-  return aci_sodium.memcmp((void *)(uintptr_t)a, (void *)(uintptr_t)b, len) == 0;
+  int equal = aci_sodium.memcmp((void *)(uintptr_t)a, (void *)(uintptr_t)b, len) == 0;
+  aci_declassify(&equal, sizeof equal); /* which byte differs is a secret, whether one does is none */
+  return equal;
 }
 
 int aci_is_zero32(const uint8_t p[32]) {

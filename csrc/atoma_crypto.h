@@ -266,26 +266,34 @@ int ac_v1_request_seal(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_
 /* How the opener takes a stream; to be called before its first byte. */
 int ac_v1_opener_set(ac_v1_opener *opener, size_t max_event_bytes, size_t max_line_bytes, int refuse_nonce_reuse);
 
-/* What ac_v1_events_open has found, as one row of numbers, which a binding reads in one go: */
-#define AC_V1_COUNT 0    /* events opened */
-#define AC_V1_CONSUMED 1 /* bytes of `in` that are done with */
-#define AC_V1_OUT_LEN 2  /* bytes of `out` in use, or needed */
-#define AC_V1_NONCE_REUSED 3 /* 1: a nonce was seen twice, now or before */
-#define AC_V1_PUNT_POS 4
-#define AC_V1_SPANS 5 /* then three numbers for each event: plaintext_len, usage_pos, usage_len */
-#define AC_V1_SPAN 3
+#define AC_V1_EVENTS 64 /* that one call opens at most */
+#define AC_V1_SPAN 3    /* numbers for each event: plaintext_len, usage_pos, usage_len */
+#define AC_ONE 2        /* as AC_OK, in the commonest of cases: see ac_v1_events_open */
 
-/* Open the complete events at the beginning of `in`, up to event_cap of them; `found` holds AC_V1_SPANS +
- * AC_V1_SPAN * event_cap numbers. `in` begins at the first byte that was not consumed; a later call brings the same
- * bytes and more behind them. The plaintexts are written one behind the other; usage_pos and usage_len say where in
- * `in` the JSON text of an event's usage stands (length 0: none). Comments and `[DONE]` are passed over.
- *   AC_OK            COUNT events were opened and CONSUMED bytes are done with. COUNT 0: more bytes are needed.
- *   AC_PUNT          the first event is for the general parser: it is in[PUNT_POS .. CONSUMED). COUNT is 0.
- *   AC_ERR_CAPACITY  not even the first event fits; OUT_LEN says what it needs. The opener was not changed.
- *   any other        the first event is at fault, COUNT is 0, the opener is failed. An event at fault behind good
+/* Where ac_v1_events_open writes, which the caller sets, and what it has found there. */
+typedef struct ac_v1_events {
+  uint8_t *out;
+  size_t out_cap;
+  size_t event_cap; /* 1 to AC_V1_EVENTS */
+  size_t out_len;   /* in use, or needed */
+  size_t count;     /* events opened */
+  size_t consumed;  /* bytes of `in` that are done with */
+  size_t punt_pos;
+  size_t spans[AC_V1_SPAN * AC_V1_EVENTS];
+} ac_v1_events;
+
+/* Open the complete events at the beginning of `in`, up to event_cap of them. `in` begins at the first byte that was
+ * not consumed; a later call brings the same bytes and more behind them. The plaintexts are written one behind the
+ * other; usage_pos and usage_len say where in `in` the JSON text of an event's usage stands (length 0: none).
+ * Comments and `[DONE]` are passed over.
+ *   AC_OK            `count` events were opened and `consumed` bytes are done with. count 0: more bytes are needed.
+ *   AC_ONE           so it was, and there was one event, without usage, and `in` is all done with: its plaintext has
+ *                    out_len bytes, and nothing else need be looked at. No nonce was ever seen twice.
+ *   AC_PUNT          the first event is for the general parser: it is in[punt_pos .. consumed). count is 0.
+ *   AC_ERR_CAPACITY  not even the first event fits; out_len says what it needs. The opener was not changed.
+ *   any other        the first event is at fault, count is 0, the opener is failed. An event at fault behind good
  *                    ones is left for the next call. */
-int ac_v1_events_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *found, size_t event_cap,
-                      const uint8_t *in, size_t in_len);
+int ac_v1_events_open(ac_v1_opener *opener, ac_v1_events *events, const uint8_t *in, size_t in_len);
 
 /* 1: the in_len bytes that the call above has left over, when it said *count 0, are an unfinished event or line. */
 int ac_v1_events_unfinished(const ac_v1_opener *opener, size_t in_len);

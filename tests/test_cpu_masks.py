@@ -20,7 +20,8 @@ MASKS: Final = [*FEATURES, ",".join(FEATURES)]
 
 # What each backend needs; one that is not here needs nothing.
 AESNI: Final = {"ssse3", "sse4.1", "aes", "pclmul"}
-NEEDS: Final = {"aesni": AESNI, "vaes": AESNI | {"avx2", "vaes", "vpclmulqdq"}}
+VAES: Final = AESNI | {"avx2", "vaes", "vpclmulqdq"}
+NEEDS: Final = {"aesni": AESNI, "vaes": VAES, "vaes512": VAES | {"avx512"}}
 
 # NIST's vectors on every backend, and both ends of one exchange; then says which backends there are.
 PROGRAM: Final = """

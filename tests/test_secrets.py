@@ -71,7 +71,7 @@ def objects() -> dict[str, Any]:
         "Request": new_node().open_request(new_client().seal_request(PLAIN, stream=True)),
         "opener": pair.client._opener,
         "sealer": pair.node._sealer,
-        "scratch": pair.node._sealer._spare[0],
+        "scratch": pair.node._sealer._places[0][5],
     }
 
 
@@ -230,7 +230,7 @@ def zero(session: ac.ClientSession | ac.NodeSession) -> bool:
 
 
 def scratch_of(session: ac.ClientSession | ac.NodeSession) -> Scratch:
-    scratch = session._opener._scratch if isinstance(session, ac.ClientSession) else session._sealer._spare[0]
+    scratch = session._opener._scratch if isinstance(session, ac.ClientSession) else session._sealer._places[0][5]
     assert scratch is not None
     return scratch
 
@@ -309,9 +309,9 @@ def test_chunks_that_were_not_taken_go_with_the_session() -> None:
     pair = SessionPair()
     pair.client.receive_data(pair.node.seal_chunks([PLAIN, PLAIN, PLAIN]))
     pair.client.next_event()
-    assert len(pair.client._opener._ready) == 2
+    assert len(pair.client._opener.ready) == 2
     pair.client.close()
-    assert len(pair.client._opener._ready) == 0
+    assert len(pair.client._opener.ready) == 0
     assert pair.client._opener._data == b""
 
 

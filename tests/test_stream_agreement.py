@@ -28,8 +28,9 @@ def opened_by_c(event: bytes) -> bool:
     """Whether the C reader takes the event itself, by asking it."""
     pair = SessionPair()
     opener = native(pair.client)
-    out, found = ffi.new("uint8_t[]", 4096), ffi.new("size_t[]", lib.AC_V1_SPANS + lib.AC_V1_SPAN)
-    status = lib.ac_v1_events_open(opener, out, 4096, found, 1, event, len(event))
+    out = ffi.new("uint8_t[]", 4096)
+    events = ffi.new("ac_v1_events *", {"out": out, "out_cap": 4096, "event_cap": 1})
+    status = lib.ac_v1_events_open(opener, events, event, len(event))
     return bool(status != lib.AC_PUNT)
 
 

@@ -252,19 +252,20 @@ def test_the_reader_refuses_room_that_is_too_small_by_one() -> None:
     event = pair.node.seal_chunk(b"01234567")
     need = lib.ac_base64_decoded_max(len(member(event, "ciphertext")))
     opener = native(pair.client)
-    out, found = ffi.new("uint8_t[]", need), ffi.new("size_t[]", lib.AC_V1_SPANS + lib.AC_V1_SPAN)
-    sizes = ffi.new("size_t[1]")
+    out, sizes = ffi.new("uint8_t[]", need), ffi.new("size_t[1]")
+    events = ffi.new("ac_v1_events *", {"out": out})
 
     def events_open(cap: int, event_cap: int = 1) -> int:
-        return int(lib.ac_v1_events_open(opener, out, cap, found, event_cap, event, len(event)))
+        events.out_cap, events.event_cap = cap, event_cap
+        return int(lib.ac_v1_events_open(opener, events, event, len(event)))
 
     before = bytes(ffi.buffer(opener))
     assert events_open(need, 0) == lib.AC_ERR_ARGUMENT
     assert bytes(ffi.buffer(opener)) == before
     assert events_open(need - 1) == lib.AC_ERR_CAPACITY
-    assert found[lib.AC_V1_OUT_LEN] == need
-    assert events_open(need) == lib.AC_OK
-    assert ffi.buffer(out)[: found[lib.AC_V1_OUT_LEN]] == b"01234567"
+    assert events.out_len == need
+    assert events_open(need) == lib.AC_ONE
+    assert ffi.buffer(out)[: events.out_len] == b"01234567"
     text = member(event, "ciphertext").encode()
     nonce = member(event, "nonce").encode()
     rest = (sizes, text, len(text), nonce, len(nonce), b"", 0)
@@ -277,7 +278,7 @@ def test_a_size_that_the_core_calls_impossible() -> None:
     lens = ffi.new("size_t[]", [2, 4])
     need = lib.ac_v1_events_bytes(sealer._native, 5, lens, 2, 0)
     with pytest.raises(ValueError, match="the plaintext is too long for one message"):
-        sealer._room(need)
+        sealer._place(need)
 
 
 def test_a_closed_opener_and_sealer_say_so() -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
@@ -16,39 +16,9 @@ import atoma_crypto as ac
 from atoma_crypto import _state, hazmat
 from atoma_crypto._core import ffi, lib
 from helpers import SessionPair, native, new_client, read
+from threads import THREADS, run
 
-THREADS: Final = 8
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() on this system")
-
-
-@pytest.fixture(autouse=True)
-def _busy_switching() -> Iterator[None]:
-    """Let threads meet as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def run(work: Callable[[int], None]) -> None:
-    """`work` in eight threads that start together; the first failure is raised here."""
-    gate = threading.Barrier(THREADS)
-    failed: list[BaseException] = []
-
-    def body(number: int) -> None:
-        gate.wait()
-        try:
-            work(number)
-        except BaseException as exc:  # noqa: BLE001 - raised below, in the test's own thread
-            failed.append(exc)
-
-    threads = [threading.Thread(target=body, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
 
 
 def nonce_of(event: bytes) -> str:
@@ -167,6 +137,8 @@ def test_the_core_says_busy_and_changes_nothing() -> None:
     with pytest.raises(ac.ConcurrentUseError, match="inside this object"):
         pair.node.seal_chunk(b"x")
     with pytest.raises(ac.ConcurrentUseError, match="inside this object"):
+        pair.node.finish()
+    with pytest.raises(ac.ConcurrentUseError, match="inside this object"):
         pair.node._sealer.close()
     with pytest.raises(ac.ConcurrentUseError, match="inside this object"):
         pair.client.next_event()
@@ -176,6 +148,7 @@ def test_the_core_says_busy_and_changes_nothing() -> None:
         native(session).busy = 0
     assert pair.client.next_event() == (b"x", 0, None)
     assert opened(pair, [pair.node.seal_chunk(b"y")]) == [b"y"]
+    assert pair.node.finish() == b""
 
 
 def test_closing_while_others_seal() -> None:

@@ -144,21 +144,30 @@ def is_final(exc: BaseException) -> bool:
 # ---- buffers and lifetime --------------------------------------------------------------------------------------------
 
 
+_BYTES: Final = ffi.typeof("uint8_t[]")
+_from_buffer: Final = ffi.from_buffer
+
+
 def lend(value: Buffer, name: str) -> tuple[CData, int]:
     """What C can read `value` through, without a copy, and its length in bytes. TypeError, ValueError."""
-    if type(value) is bytes:
+    kind = type(value)
+    if kind is bytes:
         return value, len(value)
+    if kind is bytearray:
+        return _from_buffer(_BYTES, value), len(value)
     if not isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError(f"{name} must be bytes, bytearray or memoryview, not {type(value).__name__}")
+        raise TypeError(f"{name} must be bytes, bytearray or memoryview, not {kind.__name__}")
     if isinstance(value, memoryview) and not value.c_contiguous:
         raise ValueError(f"{name} must be contiguous")
-    cdata = ffi.from_buffer("uint8_t[]", value)
+    cdata = _from_buffer(_BYTES, value)
     return cdata, len(cdata)
 
 
 def lend_writable(value: Buffer, name: str) -> tuple[CData, int]:
     """As `lend`, for C to write to."""
-    if isinstance(value, bytes) or (isinstance(value, memoryview) and value.readonly):
+    if type(value) is not bytearray and (
+        isinstance(value, bytes) or (isinstance(value, memoryview) and value.readonly)
+    ):
         raise TypeError(f"{name} must be writable")
     return lend(value, name)
 
@@ -230,26 +239,30 @@ class Aes256Gcm:
 
         ValueError: `out` is too small, or overlaps otherwise; nothing was changed.
         """
-        key = self._open_key()
-        nonce_c = lend_exactly(nonce, NONCE_BYTES, "nonce")
+        key = self._key if self._key is not None else self._open_key()
+        nonce_c = nonce if type(nonce) is bytes and len(nonce) == 12 else lend_exactly(nonce, NONCE_BYTES, "nonce")
         text, length = lend(plaintext, "plaintext")
         out_c, cap = lend_writable(out, "out")
         aad_c, aad_len = lend(aad, "aad")
-        check(lib.ac_aes256gcm_seal(key, out_c, cap, nonce_c, text, length, aad_c, aad_len))
-        return length + int(TAG_BYTES)
+        status = lib.ac_aes256gcm_seal(key, out_c, cap, nonce_c, text, length, aad_c, aad_len)
+        if status:
+            raise error(status)
+        return length + 16
 
     def open_into(self, nonce: Buffer, sealed: Buffer, out: Buffer, aad: Buffer = b"") -> int:
         """As `open`, into `out`, which may be the buffer of `sealed`. Returns the bytes written: 16 fewer.
 
         AuthenticationError: that many bytes of `out` were zeroed. ValueError: nothing was changed.
         """
-        key = self._open_key()
-        nonce_c = lend_exactly(nonce, NONCE_BYTES, "nonce")
+        key = self._key if self._key is not None else self._open_key()
+        nonce_c = nonce if type(nonce) is bytes and len(nonce) == 12 else lend_exactly(nonce, NONCE_BYTES, "nonce")
         text, length = lend(sealed, "sealed")
         out_c, cap = lend_writable(out, "out")
         aad_c, aad_len = lend(aad, "aad")
-        check(lib.ac_aes256gcm_open(key, out_c, cap, nonce_c, text, length, aad_c, aad_len))
-        return length - int(TAG_BYTES)
+        status = lib.ac_aes256gcm_open(key, out_c, cap, nonce_c, text, length, aad_c, aad_len)
+        if status:
+            raise error(status)
+        return length - 16
 
     def close(self) -> None:
         """Wipe the key, at once or when the last thread that is using it is done. Harmless when done twice."""

@@ -6,7 +6,7 @@ The core lets one thread at a time into either. What an opener keeps in Python i
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from . import _core, _envelope, _sse
 from ._core import CData, Scratch, ffi, lib
@@ -17,15 +17,19 @@ from ._typing import Buffer, Usage
 
 _FIRST_SCRATCH: Final = 4096
 _REPLY_ALLOWANCE: Final = 64 << 10  # what stands around a reply's ciphertext
-_BATCH: Final = 64  # events that one call opens at most
 _OK: Final = lib.AC_OK
+_SPAN: Final = lib.AC_V1_SPAN
+_ONE: Final = lib.AC_ONE
 _PUNT: Final = lib.AC_PUNT
 _CAPACITY: Final = lib.AC_ERR_CAPACITY
-_ROW: Final = lib.AC_V1_SPANS + lib.AC_V1_SPAN * _BATCH  # numbers that it gives back
-_ONE: Final = lib.AC_V1_SPANS + lib.AC_V1_SPAN  # the numbers of a call that has opened one
+_ARGUMENT: Final = lib.AC_ERR_ARGUMENT
 _NO_DATA: Final = b""
+# Looked up once, as they are called for each chunk.
+_event_seal: Final = lib.ac_v1_event_seal
+_events_open: Final = lib.ac_v1_events_open
+# A scratch, and before it what a call for one event takes and reads: sealer, ptr, cap, len, view.
+_Place: TypeAlias = tuple[CData, CData, int, CData, CData, Scratch]
 _new_chunk: Final = tuple.__new__  # half the price of Chunk(...), which is one Python function more
-_ONLY_BYTES: Final = {bytes}
 _SIZE_MAX: Final = 2 ** (8 * ffi.sizeof("size_t")) - 1
 # size_t as the array module calls it
 _SIZE_T: Final = next(code for code in "QLI" if array(code).itemsize == ffi.sizeof("size_t"))
@@ -34,16 +38,16 @@ _SIZE_T: Final = next(code for code in "QLI" if array(code).itemsize == ffi.size
 class V1Sealer:
     """A node's side of one v1 exchange: made by opening the request, it seals the answer.
 
-    A call takes the scratch out of `_spare` and puts it back once its output is copied: nobody writes to it in between,
+    A call takes the place out of `_places` and puts it back once its output is copied: nobody writes to it in between,
     and where that is interrupted, or a second thread asks, another is made.
     """
 
-    __slots__ = ("_max_event_bytes", "_native", "_spare")
+    __slots__ = ("_max_event_bytes", "_native", "_places")
 
     def __init__(self, limits: Limits) -> None:
         self._native: CData = _core.new("ac_v1_sealer *", lib.ac_v1_sealer_wipe)
         self._max_event_bytes = min(limits.max_event_bytes, _SIZE_MAX)
-        self._spare: list[Scratch] = []
+        self._places: list[_Place] = []
 
     def open_request(self, envelope: _envelope.RequestEnvelope, key: SecretKey, signing: SigningKey | None) -> bytes:
         """The body of the request. EnvelopeError, AuthenticationError."""
@@ -73,109 +77,131 @@ class V1Sealer:
         _core.check(status)
         return bytes(body.view[: body.len[0]])
 
-    def _room(self, need: int) -> Scratch:
-        """A scratch for one call: the spare one, unless `need` bytes do not fit."""
+    def _place(self, need: int) -> _Place:
+        """Where `need` bytes can be written: the one that is there, or a larger one."""
         if need == _SIZE_MAX:
             raise ValueError("the plaintext is too long for one message")
+        before = 0
         try:
-            scratch = self._spare.pop()
+            place = self._places.pop()
         except IndexError:
-            return Scratch(max(need, _FIRST_SCRATCH))
-        return scratch if scratch.cap >= need else Scratch(max(need, 2 * scratch.cap))
+            pass
+        else:
+            before = place[5].cap
+            if before >= need:
+                return place
+        scratch = Scratch(max(need, 2 * before, _FIRST_SCRATCH))
+        cap = min(scratch.cap, self._max_event_bytes)
+        return self._native, scratch.ptr, cap, scratch.len, scratch.view, scratch
 
-    def _taken(self, scratch: Scratch) -> bytes:
+    def _taken(self, place: _Place) -> bytes:
         """What C has written, copied."""
-        message = scratch.view[: scratch.len[0]]
-        self._spare.append(scratch)
+        _, _, _, written, view, _ = place
+        message = view[: written[0]]
+        self._places.append(place)
         return message  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
 
     def event(self, plaintext: Buffer, usage: bytes) -> bytes:
         """One finished SSE event. ValueError: it would be longer than the limit; nothing was spent."""
-        if type(plaintext) is bytes:
-            text, length = plaintext, len(plaintext)
-        else:
-            text, length = _core.lend(plaintext, "plaintext")
-        spare = self._spare
+        if type(plaintext) is not bytes:
+            return self._event(plaintext, usage)
         try:
-            scratch = spare.pop()
-        except IndexError:
-            scratch = Scratch(_FIRST_SCRATCH)
-        cap = scratch.cap
-        cap = min(cap, self._max_event_bytes)
-        status = lib.ac_v1_event_seal(
-            self._native, scratch.ptr, cap, scratch.len, text, length, usage, len(usage)
-        )
+            place = self._places.pop()
+        except IndexError:  # the first one, or another thread has it
+            return self._event(plaintext, usage)
+        native, ptr, cap, written, view, _ = place
+        status = _event_seal(native, ptr, cap, written, plaintext, len(plaintext), usage, len(usage))
         if status:
-            if status != _CAPACITY:
-                raise _core.error(status)
-            need = lib.ac_v1_event_bytes(self._native, length, len(usage))
-            if need > self._max_event_bytes:
-                raise ValueError(f"the event would be longer than the limit of {self._max_event_bytes} bytes")
-            spare.append(Scratch(max(need, 2 * scratch.cap)))
-            return self.event(plaintext, usage)
-        event = scratch.view[: scratch.len[0]]
-        spare.append(scratch)
+            if status == _CAPACITY:
+                return self._event(plaintext, usage)
+            raise _core.error(status)
+        event = view[: written[0]]
+        self._places.append(place)
         return event  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
+
+    def _event(self, plaintext: Buffer, usage: bytes) -> bytes:
+        """As `event`, from any buffer, of any size."""
+        text, length = _core.lend(plaintext, "plaintext")
+        need = lib.ac_v1_event_bytes(self._native, length, len(usage))
+        if need > self._max_event_bytes:
+            raise ValueError(f"the event would be longer than the limit of {self._max_event_bytes} bytes")
+        place = self._place(need)
+        native, ptr, cap, written, _, _ = place
+        _core.check(_event_seal(native, ptr, cap, written, text, length, usage, len(usage)))
+        return self._taken(place)
 
     def events(self, plaintexts: Sequence[Buffer], usage: bytes) -> bytes:
         """All of them, or none, joined. Errors as for one."""
-        parts: list[Buffer] = list(plaintexts)
+        parts = list(plaintexts)
         if not parts:
             return b""
-        if set(map(type, parts)) != _ONLY_BYTES:  # looked at and copied once: they may change under us
-            for place, plaintext in enumerate(parts):
+        try:  # copied once: they may change under us
+            joined = b"".join(parts)
+            lens = array(_SIZE_T, map(len, parts))
+        except (TypeError, BufferError):
+            for plaintext in parts:
                 _core.lend(plaintext, "each plaintext")
-                parts[place] = bytes(plaintext)
-        lens = array(_SIZE_T, map(len, parts))
-        joined = b"".join(parts)
+            raise
+        try:
+            place = self._places.pop()
+        except IndexError:  # the first one, or another thread has it
+            return self._events(parts, usage)
+        native, ptr, cap, written, _, _ = place
         lens_c = ffi.from_buffer("size_t[]", lens)
-        count = len(lens)
-        need = lib.ac_v1_events_bytes(self._native, len(joined), lens_c, count, len(usage))
-        # only then may one of them be too long
-        if need > self._max_event_bytes and (
-            lib.ac_v1_event_bytes(self._native, max(lens), len(usage)) > self._max_event_bytes
-        ):
-            raise ValueError(f"an event would be longer than the limit of {self._max_event_bytes} bytes")
-        scratch = self._room(need)
         status = lib.ac_v1_events_seal(
-            self._native, scratch.ptr, scratch.cap, scratch.len, joined, len(joined), lens_c, count, usage, len(usage)
+            native, ptr, cap, written, joined, len(joined), lens_c, len(lens), usage, len(usage)
+        )
+        if status in (_CAPACITY, _ARGUMENT):  # or len() of one is not its bytes
+            return self._events(parts, usage)
+        _core.check(status)
+        return self._taken(place)
+
+    def _events(self, plaintexts: list[Buffer], usage: bytes) -> bytes:
+        """As `events`, of any size."""
+        parts = [bytes(plaintext) for plaintext in plaintexts]
+        joined = b"".join(parts)
+        lens = ffi.new("size_t[]", list(map(len, parts)))
+        if lib.ac_v1_event_bytes(self._native, max(lens), len(usage)) > self._max_event_bytes:
+            raise ValueError(f"an event would be longer than the limit of {self._max_event_bytes} bytes")
+        place = self._place(lib.ac_v1_events_bytes(self._native, len(joined), lens, len(lens), len(usage)))
+        native, ptr, _, written, _, scratch = place
+        status = lib.ac_v1_events_seal(
+            native, ptr, scratch.cap, written, joined, len(joined), lens, len(lens), usage, len(usage)
         )
         _core.check(status)
-        return self._taken(scratch)
+        return self._taken(place)
 
     def reply(self, plaintext: Buffer, usage: bytes) -> bytes:
         """The JSON object that answers a request which is not a stream."""
         text, length = _core.lend(plaintext, "body")
-        scratch = self._room(lib.ac_v1_reply_bytes(self._native, length, len(usage)))
-        status = lib.ac_v1_reply_seal(
-            self._native, scratch.ptr, scratch.cap, scratch.len, text, length, usage, len(usage)
-        )
-        _core.check(status)
-        return self._taken(scratch)
+        place = self._place(lib.ac_v1_reply_bytes(self._native, length, len(usage)))
+        native, ptr, _, written, _, scratch = place
+        _core.check(lib.ac_v1_reply_seal(native, ptr, scratch.cap, written, text, length, usage, len(usage)))
+        return self._taken(place)
 
     def close(self) -> None:
         """Wipe. ConcurrentUseError: another thread is sealing."""
         _core.check(lib.ac_v1_sealer_close(self._native))
-        self._spare.clear()
+        self._places.clear()
 
 
 class V1Opener:
     """A client's side of one v1 exchange: made by sealing the request, it opens the answer."""
 
     __slots__ = (
-        *("_data", "_found", "_limits", "_native", "_pos", "_ready", "_received", "_scratch"),
-        *("chunk_count", "nonce_reused", "usage"),
+        *("_data", "_events", "_limits", "_native", "_pos", "_scratch"),
+        *("chunk_count", "nonce_reused", "ready", "received", "usage"),
     )
 
     def __init__(self, limits: Limits) -> None:
         self._native: CData = _core.new("ac_v1_opener *", lib.ac_v1_opener_wipe)
         self._limits = limits
         self._scratch: Scratch | None = None
-        self._found: CData = ffi.NULL
-        self._received: deque[bytes] = deque()  # and not looked at
+        self._events: CData = ffi.NULL
         self._data: bytes | bytearray = _NO_DATA
         self._pos = 0  # bytes of _data that are done with
-        self._ready: deque[Chunk] = deque()  # opened, and not given yet
+        self.received: deque[bytes] = deque()  # and not looked at: any thread may add to it
+        self.ready: deque[Chunk] = deque()  # opened, and not given yet: any thread may take from it
         self.chunk_count = 0  # opened so far
         self.nonce_reused = False  # whether two chunks came under one nonce
         self.usage: Usage | None = None  # the last one shown
@@ -245,13 +271,6 @@ class V1Opener:
             raise MessageTooLargeError(f"the answer is longer than {limit} bytes")
         return plaintext
 
-    def receive(self, received: Buffer) -> None:
-        """Take bytes of a stream, in pieces of any size; of bytes no copy is made. May be called by any thread."""
-        if type(received) is not bytes:
-            _core.lend(received, "received")
-            received = bytes(received)
-        self._received.append(received)
-
     def _join(self) -> None:
         """Put what was received behind what is left over."""
         if not isinstance(self._data, bytearray):
@@ -259,66 +278,67 @@ class V1Opener:
         else:
             del self._data[: self._pos]
         self._pos = 0
-        while self._received:
-            self._data += self._received.popleft()
+        while self.received:
+            self._data += self.received.popleft()
 
     def next_chunk(self) -> Chunk | None:
         """The chunk of the next complete event; all that are complete are opened at once. None: bytes are needed."""
-        if self._ready:
-            return self._ready.popleft()
-        if self._received:
-            if self._pos == len(self._data):
-                self._data, self._pos = self._received.popleft(), 0
-            if self._received:
+        data, pos = self._data, self._pos
+        if self.received:
+            if pos == len(data):
+                data = self._data = self.received.popleft()
+                pos = self._pos = 0
+            if self.received:
                 self._join()
-        while (pos := self._pos) != len(self._data):
-            scratch, data, found = self._scratch or self._room(_FIRST_SCRATCH), self._data, self._found
+                data, pos = self._data, 0
+        while pos != len(data):
+            scratch = self._scratch or self._room(_FIRST_SCRATCH)
             if pos == 0 and type(data) is bytes:  # the common case: cffi takes bytes as they are
-                status = lib.ac_v1_events_open(self._native, scratch.ptr, scratch.cap, found, _BATCH, data, len(data))
+                status = _events_open(self._native, self._events, data, len(data))
             else:
                 with ffi.from_buffer("uint8_t[]", data) as start:
-                    status = lib.ac_v1_events_open(
-                        self._native, scratch.ptr, scratch.cap, found, _BATCH, start + pos, len(data) - pos
-                    )
+                    status = _events_open(self._native, self._events, start + pos, len(data) - pos)
+            if status == _ONE:
+                self._pos = len(data)
+                index = self.chunk_count
+                self.chunk_count = index + 1
+                return _new_chunk(Chunk, (scratch.view[: self._events.out_len], index, None))
             if status == _OK:
-                count, consumed, _, self.nonce_reused, _, length, _, usage_len = ffi.unpack(found, _ONE)
-                self._pos = pos + consumed
-                if count == 1 and not usage_len:
-                    index = self.chunk_count
-                    self.chunk_count = index + 1
-                    return _new_chunk(Chunk, (scratch.view[:length], index, None))
-                if count == 0:
-                    return None
-                self._take(count, pos, scratch)
-                return self._ready.popleft()
+                self._take(scratch)
+                return self.ready.popleft() if self.ready else None
             if status == _PUNT:
                 return self._open_any()
             if status != _CAPACITY:
                 raise _core.error(status, FramingError)
-            self._room(found[lib.AC_V1_OUT_LEN])
+            self._room(self._events.out_len)
         return None
 
     def put_back(self, chunk: Chunk) -> None:
         """Give it once more, next."""
-        self._ready.appendleft(chunk)
+        self.ready.appendleft(chunk)
 
-    def _take(self, count: int, pos: int, scratch: Scratch) -> None:
+    def _take(self, scratch: Scratch) -> None:
         """Copy what the core has opened."""
-        spans = iter(ffi.unpack(self._found + lib.AC_V1_SPANS, lib.AC_V1_SPAN * count))
-        begin = 0
+        events, data, pos, view = self._events, self._data, self._pos, scratch.view
+        spans = iter(ffi.unpack(events.spans, _SPAN * events.count) if events.count else ())
+        index, begin = self.chunk_count, 0
         for length, usage_pos, usage_len in zip(spans, spans, spans, strict=True):
             usage = None
             if usage_len:
                 at = pos + usage_pos
-                usage = self.usage = _envelope.read_usage(bytes(self._data[at : at + usage_len]), FramingError)
-            self._ready.append(_new_chunk(Chunk, (scratch.view[begin : begin + length], self.chunk_count, usage)))
-            self.chunk_count += 1
-            begin += length
+                usage = self.usage = _envelope.read_usage(bytes(data[at : at + usage_len]), FramingError)
+            end = begin + length
+            self.ready.append(_new_chunk(Chunk, (view[begin:end], index, usage)))
+            begin = end
+            index += 1
+        self.chunk_count = index
+        self.nonce_reused = bool(self._native.nonce_reused)
+        self._pos = pos + events.consumed
 
     def _open_any(self) -> Chunk:
         """An event that the C reader leaves to the general parsers: it has data, and that is not `[DONE]`."""
-        begin = self._pos + self._found[lib.AC_V1_PUNT_POS]
-        self._pos += self._found[lib.AC_V1_CONSUMED]
+        begin = self._pos + self._events.punt_pos
+        self._pos += self._events.consumed
         data = _sse.data_of(bytes(self._data[begin : self._pos])) or b""
         message = _envelope.read_sealed(_sse.text_of(data), "an event", FramingError)
         plaintext = self._sealed(message, FramingError)
@@ -349,9 +369,11 @@ class V1Opener:
     def _room(self, need: int) -> Scratch:
         scratch = self._scratch
         if scratch is None:
-            self._found = ffi.new("size_t[]", _ROW)
+            self._events = ffi.new("ac_v1_events *")
+            self._events.event_cap = lib.AC_V1_EVENTS
         if scratch is None or scratch.cap < need:
             scratch = self._scratch = Scratch(max(need, _FIRST_SCRATCH, 2 * scratch.cap if scratch else 0))
+            self._events.out, self._events.out_cap = scratch.ptr, scratch.cap
         return scratch
 
     def end(self) -> None:
@@ -363,7 +385,7 @@ class V1Opener:
         """Wipe. ConcurrentUseError: another thread is opening."""
         _core.check(lib.ac_v1_opener_close(self._native))
         self._scratch = None
-        self._ready.clear()
-        self._received.clear()
+        self.ready.clear()
+        self.received.clear()
         self._data = _NO_DATA
         self._pos = 0

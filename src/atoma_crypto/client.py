@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Iterator
 
-from . import _envelope
+from . import _core, _envelope, _state
 from ._errors import LocalProtocolError, NonceReuseWarning
 from ._events import NEED_DATA, Chunk, EndOfStream, Limits, NeedData
 from ._keys import PublicKey
@@ -131,7 +131,10 @@ class ClientSession(Session):
         """Take bytes of the event stream, split anywhere. They are looked at by next_event()."""
         if self._inside or "receive_data" not in self._allowed:
             self._require("receive_data")
-        self._opener.receive(data)
+        if type(data) is not bytes:
+            _core.lend(data, "received")
+            data = bytes(data)
+        self._opener.received.append(data)
 
     def receive_eof(self) -> None:
         """The bytes have ended. What that means, next_event() says once it has given all chunks."""
@@ -147,10 +150,23 @@ class ClientSession(Session):
         FramingError, AuthenticationError, NonceReuseError, MessageTooLargeError, and TruncatedStreamError if the bytes
         ended inside an event: the session has failed. Chunks that came before the fault are given first.
         """
-        self._begin("next_event")
+        opener = self._opener
+        if opener.ready and not self._inside:
+            try:
+                return opener.ready.popleft()
+            except IndexError:  # another thread has it
+                pass
+            except BaseException as exc:
+                self._judge(exc)
+                raise
+        # _begin and _end, without two calls more for each chunk
+        if self._pid != _state._pid or not self._lock.acquire(False):
+            self._begin("next_event")
+        elif self._inside or "next_event" not in self._allowed:
+            self._refuse("next_event")
+        self._inside = True
         try:
-            opener = self._opener
-            chunk = opener.next_chunk()
+            chunk = opener.ready.popleft() if opener.ready else opener.next_chunk()
             if opener.nonce_reused and not self._warned:
                 self._warn(chunk)
             if chunk is not None:
@@ -170,7 +186,11 @@ class ClientSession(Session):
             self._judge(exc)
             raise
         finally:
-            self._end()
+            self._inside = False
+            try:  # noqa: SIM105 - as in _end
+                self._lock.release()
+            except RuntimeError:
+                pass
 
     def _warn(self, chunk: Chunk | None) -> None:
         self._warned = True
@@ -195,7 +215,7 @@ class ClientSession(Session):
             if event is NEED_DATA:
                 return
             yield event
-            if isinstance(event, EndOfStream):
+            if type(event) is EndOfStream:
                 return
 
     def _wipe(self) -> None:

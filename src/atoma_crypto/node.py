@@ -120,9 +120,11 @@ class NodeSession(Session):
 
     def seal_chunks(self, plaintexts: Sequence[Buffer], usage: Usage | None = None) -> bytes:
         """Events for all of them, or for none, joined, in one native call; each shows `usage`. Errors as for one."""
-        if isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence):
+        if type(plaintexts) is not list and (
+            isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence)
+        ):
             raise TypeError("plaintexts must be a sequence of buffers")
-        usage_json = _envelope.write_usage(usage)
+        usage_json = b"" if usage is None else _envelope.write_usage(usage)
         self._begin("seal_chunk")
         try:
             return self._sealer.events(plaintexts, usage_json)

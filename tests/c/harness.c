@@ -190,12 +190,20 @@ bytes seal_event(ac_v1_sealer *sealer, const char *plaintext, const char *usage)
 
 view event_data(const bytes *event) { return (view){event->at + 6, event->len - 8}; }
 
+int events_open(ac_v1_opener *opener, ac_v1_events *events, view in) {
+  const int status = ac_v1_events_open(opener, events, in.at, in.len);
+  if (status != AC_ONE) return status;
+  CHECK(events->count == 1 && events->consumed == in.len && events->out_len == events->spans[0] &&
+        events->spans[2] == 0 && !opener->nonce_reused);
+  return AC_OK;
+}
+
 int open_event_alone(ac_v1_opener *opener, bytes *plaintext, view event) {
   bytes in = bytes_copy(event.at, event.len), out = bytes_new(event.len);
-  size_t found[AC_V1_SPANS + AC_V1_SPAN];
-  int status = ac_v1_events_open(opener, out.at, out.len, found, 1, in.at, in.len);
-  if (status == AC_OK && found[AC_V1_COUNT] == 0) status = AC_PUNT; /* not even an event */
-  *plaintext = status == AC_OK ? bytes_copy(out.at, found[AC_V1_OUT_LEN]) : (bytes){NULL, 0};
+  ac_v1_events events = {.out = out.at, .out_cap = out.len, .event_cap = 1};
+  int status = events_open(opener, &events, (view){in.at, in.len});
+  if (status == AC_OK && events.count == 0) status = AC_PUNT; /* not even an event */
+  *plaintext = status == AC_OK ? bytes_copy(out.at, events.out_len) : (bytes){NULL, 0};
   bytes_free(&in);
   bytes_free(&out);
   return status;

@@ -55,7 +55,7 @@ typedef enum edge { AT_BEGIN, AT_END, EDGES } edge;
 
 guarded guarded_new(size_t least);
 void guarded_free(guarded *g);
-/* `len` bytes right behind the page before, or right before the page behind; what is around them may be written over. */
+/* `len` bytes right behind the page before, or right before the page behind. */
 uint8_t *guarded_at(const guarded *g, edge side, size_t len);
 uint8_t *guarded_copy(const guarded *g, edge side, const void *from, size_t len);
 
@@ -116,6 +116,8 @@ ac_v1_envelope envelope_of(view json);
 bytes seal_event(ac_v1_sealer *sealer, const char *plaintext, const char *usage);
 view event_data(const bytes *event); /* its JSON */
 /* Open one event alone. The plaintext, or nothing. */
+/* ac_v1_events_open, AC_ONE looked into and told as AC_OK. */
+int events_open(ac_v1_opener *opener, ac_v1_events *events, view in);
 int open_event_alone(ac_v1_opener *opener, bytes *plaintext, view event);
 
 /* Takes a stream as a session does: what was not consumed comes again, with more behind it. */

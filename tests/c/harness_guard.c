@@ -1,4 +1,4 @@
-/* Memory between two pages that fault: what the sanitizers cannot see, inline assembly and masked loads, stops there. */
+/* Memory between two pages that fault: that stops what no sanitizer sees, inline assembly and masked loads. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "harness.h"
 

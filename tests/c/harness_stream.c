@@ -38,25 +38,26 @@ static int read_some(reader *r, view left, size_t *consumed) {
   const ac_v1_opener before = r->opener;
   size_t out_cap = r->out_cap;
   bytes in = bytes_copy(left.at, left.len), out = bytes_new(out_cap);
-  size_t *found = calloc(AC_V1_SPANS + r->span_cap * AC_V1_SPAN, sizeof *found);
-  if (found == NULL) abort();
+  ac_v1_events events = {.out = out.at, .out_cap = out.len, .event_cap = r->span_cap};
   int status;
   for (;;) {
-    status = ac_v1_events_open(&r->opener, out.at, out.len, found, r->span_cap, in.at, in.len);
+    status = events_open(&r->opener, &events, (view){in.at, in.len});
     if (status != AC_ERR_CAPACITY) break;
     CHECK(bytes_untouched(&out) && memcmp(&before, &r->opener, sizeof before) == 0);
-    if (!CHECK(found[AC_V1_OUT_LEN] > out_cap)) break;
-    out_cap = found[AC_V1_OUT_LEN];
+    if (!CHECK(events.out_len > out_cap)) break;
+    out_cap = events.out_len;
     bytes_free(&out);
     out = bytes_new(out_cap); /* just what it asks for */
+    events.out = out.at;
+    events.out_cap = out.len;
   }
-  const size_t count = found[AC_V1_COUNT];
-  *consumed = found[AC_V1_CONSUMED];
+  const size_t count = events.count;
+  *consumed = events.consumed;
   if (status == AC_OK) {
-    CHECK(*consumed <= in.len && count <= r->span_cap && found[AC_V1_OUT_LEN] <= out_cap);
-    log_events(r, in.at, out.at, found + AC_V1_SPANS, count);
+    CHECK(*consumed <= in.len && count <= r->span_cap && events.out_len <= out_cap);
+    log_events(r, in.at, out.at, events.spans, count);
   } else if (status == AC_PUNT) {
-    const size_t punt = found[AC_V1_PUNT_POS];
+    const size_t punt = events.punt_pos;
     CHECK(count == 0 && punt < *consumed && *consumed <= in.len);
     log_punt(r, (view){in.at + punt, *consumed - punt});
   } else {
@@ -64,7 +65,6 @@ static int read_some(reader *r, view left, size_t *consumed) {
   }
   bytes_free(&in);
   bytes_free(&out);
-  free(found);
   return status == AC_PUNT || (status == AC_OK && count != 0);
 }
 

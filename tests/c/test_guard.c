@@ -98,18 +98,18 @@ static void seal_and_open(exchange *x) {
       const uint8_t *const from = guarded_copy(&plaintext, side, material.plaintext, len);
       const uint8_t *const spent = guarded_copy(&usage, side, usage_text, usage_len);
       uint8_t *const event = guarded_at(&out, side, event_len);
-      size_t found[AC_V1_SPANS + AC_V1_SPAN] = {0}, sealed_len = 0;
+      ac_v1_events events = {.event_cap = 1};
+      size_t sealed_len = 0;
       CHECK_STATUS(ac_v1_event_seal(&x->sealer, event, event_len, &sealed_len, from, len, spent, usage_len), AC_OK);
       CHECK(sealed_len == event_len);
       const uint8_t *const received = guarded_copy(&in, side, event, event_len);
       ac_v1_opener opener = x->opener;
-      CHECK_STATUS(ac_v1_events_open(&opener, NULL, 0, found, 1, received, event_len),
-                   AC_ERR_CAPACITY); /* a tag is there always */
-      const size_t need = found[AC_V1_OUT_LEN];
+      CHECK_STATUS(ac_v1_events_open(&opener, &events, received, event_len), AC_ERR_CAPACITY); /* a tag is always there */
+      const size_t need = events.out_cap = events.out_len;
       CHECK(need >= len + AC_TAG_BYTES && need <= len + AC_TAG_BYTES + 2);
-      uint8_t *const opened = guarded_at(&out, side, need);
-      CHECK_STATUS(ac_v1_events_open(&opener, opened, need, found, 1, received, event_len), AC_OK);
-      CHECK(found[AC_V1_COUNT] == 1 && found[AC_V1_SPANS] == len && memcmp(opened, material.plaintext, len) == 0);
+      uint8_t *const opened = events.out = guarded_at(&out, side, need);
+      CHECK_STATUS(events_open(&opener, &events, (view){received, event_len}), AC_OK);
+      CHECK(events.count == 1 && events.spans[0] == len && memcmp(opened, material.plaintext, len) == 0);
     }
   }
   guarded_free(&plaintext);
@@ -136,19 +136,20 @@ static void cut_streams(exchange *x) {
   guarded in = guarded_new(stream.len), out = guarded_new(stream.len);
   for (size_t cut = 0; cut <= stream.len; cut += stride()) {
     for (edge side = AT_BEGIN; side < EDGES; side++) {
-      size_t found[AC_V1_SPANS + AC_V1_SPAN * EVENTS] = {0}, whole = 0;
+      size_t whole = 0;
       ac_v1_opener opener = x->opener;
       uint8_t *const opened = guarded_at(&out, side, stream.len);
+      ac_v1_events events = {.out = opened, .out_cap = stream.len, .event_cap = EVENTS};
       while (whole < EVENTS && ends[whole] <= cut) whole++;
       const uint8_t *const first = guarded_copy(&in, side, stream.at, cut);
-      CHECK_STATUS(ac_v1_events_open(&opener, opened, stream.len, found, EVENTS, first, cut), AC_OK);
-      CHECK(found[AC_V1_COUNT] == whole && found[AC_V1_CONSUMED] <= cut);
-      const size_t consumed = found[AC_V1_CONSUMED], used = found[AC_V1_OUT_LEN];
+      CHECK_STATUS(events_open(&opener, &events, (view){first, cut}), AC_OK);
+      CHECK(events.count == whole && events.consumed <= cut);
+      const size_t consumed = events.consumed, used = events.out_len;
       const uint8_t *const rest = guarded_copy(&in, side, stream.at + consumed, stream.len - consumed);
-      CHECK_STATUS(ac_v1_events_open(&opener, opened + used, stream.len - used, found, EVENTS, rest,
-                                     stream.len - consumed),
-                   AC_OK);
-      CHECK(found[AC_V1_COUNT] == EVENTS - whole && used + found[AC_V1_OUT_LEN] == want.len);
+      events.out = opened + used;
+      events.out_cap = stream.len - used;
+      CHECK_STATUS(events_open(&opener, &events, (view){rest, stream.len - consumed}), AC_OK);
+      CHECK(events.count == EVENTS - whole && used + events.out_len == want.len);
       CHECK(memcmp(opened, want.at, want.len) == 0);
     }
   }

@@ -10,6 +10,7 @@ static const struct {
   const char *name;
   const char *needs[MOST_FEATURES];
 } backends[] = {
+    {"vaes512", {"aes", "pclmul", "ssse3", "sse4.1", "avx2", "vaes", "vpclmulqdq", "avx512"}},
     {"vaes", {"aes", "pclmul", "ssse3", "sse4.1", "avx2", "vaes", "vpclmulqdq"}},
     {"aesni", {"aes", "pclmul", "ssse3", "sse4.1"}},
     {"sodium", {NULL}},

@@ -5,11 +5,11 @@ static const char text[] = "{\"choices\":[{\"delta\":{}}]}";
 static const char usage_text[] = "{\"total_tokens\":2}";
 
 static int feed(ac_v1_opener *opener, bytes *out, size_t *len, size_t *count, view event) {
-  size_t found[AC_V1_SPANS + AC_V1_SPAN] = {[AC_V1_OUT_LEN] = *len};
+  ac_v1_events events = {.out = out->at, .out_cap = out->len, .event_cap = 1, .out_len = *len};
   bytes in = bytes_copy(event.at, event.len);
-  const int status = ac_v1_events_open(opener, out->at, out->len, found, 1, in.at, in.len);
-  *count = found[AC_V1_COUNT];
-  *len = found[AC_V1_OUT_LEN];
+  const int status = events_open(opener, &events, (view){in.at, in.len});
+  *count = events.count;
+  *len = events.out_len;
   bytes_free(&in);
   return status;
 }
@@ -229,9 +229,10 @@ static void states(void) {
   const ac_v1_opener waiting = opener;
   CHECK_STATUS(feed(&opener, &out, &len, &count, (view){event.at, 99}), AC_ERR_ARGUMENT);
   CHECK(memcmp(&opener, &waiting, sizeof waiting) == 0);
-  size_t found[AC_V1_SPANS];
-  CHECK_STATUS(ac_v1_events_open(&opener, out.at, out.len, found, 0, event.at, event.len),
-               AC_ERR_ARGUMENT); /* no room for an event */
+  for (size_t wrong = 0; wrong <= AC_V1_EVENTS + 1; wrong += AC_V1_EVENTS + 1) {
+    ac_v1_events events = {.out = out.at, .out_cap = out.len, .event_cap = wrong};
+    CHECK_STATUS(ac_v1_events_open(&opener, &events, event.at, event.len), AC_ERR_ARGUMENT);
+  }
   CHECK(memcmp(&opener, &waiting, sizeof waiting) == 0);
   CHECK_STATUS(feed(&opener, &out, &len, &count, viewed(&event)), AC_OK);
   CHECK(count == 1);
@@ -246,11 +247,12 @@ static void overlap(void) {
   const view json = event_data(&event);
   const view c = member(json, "ciphertext"), n = member(json, "nonce"), h = member(json, "response_hash");
   const ac_v1_opener fresh = x.opener;
-  size_t found[AC_V1_SPANS + AC_V1_SPAN], len = 0, count = 0, pos = 0, usage_len = 0;
+  size_t len = 0, count = 0, pos = 0, usage_len = 0;
   for (size_t at = 0; at < event.len; at++) {
     uint8_t *const out = event.at + at;
     const size_t cap = event.len - at;
-    CHECK_STATUS(ac_v1_events_open(&x.opener, out, cap, found, 1, event.at, event.len), AC_ERR_OVERLAP);
+    ac_v1_events events = {.out = out, .out_cap = cap, .event_cap = 1};
+    CHECK_STATUS(ac_v1_events_open(&x.opener, &events, event.at, event.len), AC_ERR_OVERLAP);
     if (out >= json.at + json.len || cap < ac_base64_decoded_max(c.len)) continue;
     CHECK_STATUS(ac_v1_reply_open(&x.opener, out, cap, &len, &pos, &usage_len, json.at, json.len), AC_ERR_OVERLAP);
     CHECK_STATUS(ac_v1_sealed_open(&x.opener, out, cap, &len, c.at, c.len, n.at, n.len, h.at, h.len), AC_ERR_OVERLAP);

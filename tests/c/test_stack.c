@@ -38,8 +38,8 @@ static void seal_answer(void) {
 }
 
 static void open_answer(void) {
-  size_t found[AC_V1_SPANS + AC_V1_SPAN];
-  x.status = ac_v1_events_open(&x.opener, x.body, sizeof x.body, found, 1, x.event.at, x.event_len);
+  ac_v1_events events = {.out = x.body, .out_cap = sizeof x.body, .event_cap = 1};
+  x.status = events_open(&x.opener, &events, (view){x.event.at, x.event_len});
 }
 
 static void derive_key(void) {

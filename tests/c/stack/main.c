@@ -164,8 +164,8 @@ int main(int argc, char **argv) {
     bad = 1;
   }
 #if ACI_X86_64 && defined(__OPTIMIZE__) /* what is not optimised keeps every vector on the stack */
-  static const aci_gcm_backend *const others[] = {&aci_gcm_vaes, &aci_gcm_aesni};
-  for (size_t i = 0; i < 2; i++) {
+  static const aci_gcm_backend *const others[] = {&aci_gcm_vaes512, &aci_gcm_vaes, &aci_gcm_aesni};
+  for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
     backend = others[i];
     if (backend->usable()) bad |= search(argv[0], 0);
   }

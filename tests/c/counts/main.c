@@ -1,0 +1,267 @@
+/* counts BACKEND: fixed operations, each counted by itself. To be run under `valgrind --tool=callgrind
+ * --collect-atstart=no`, which writes one profile for each and names it. Without a BACKEND: tells what the counts
+ * depend on, apart from the code.
+ *
+ * What libsodium computes is not counted (X25519, SHA-256, BLAKE2b, random bytes), what it wipes and compares is, and
+ * so is what the core calls of the C library. Nothing is random: the same code gives the same counts. A string
+ * instruction, by which long stretches are wiped, counts once for each byte. */
+#include "ac_internal.h"
+
+#include <gnu/libc-version.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <valgrind/callgrind.h>
+
+#define MUST(condition) must((condition) != 0, __LINE__, #condition)
+
+static void must(int condition, int line, const char *what) {
+  if (condition) return;
+  fprintf(stderr, "%s:%d: %s\n", __FILE__, line, what);
+  exit(1);
+}
+
+/* ---- libsodium, not counted ---- */
+
+static int counting;
+
+static void pause_counting(void) {
+  if (counting) CALLGRIND_TOGGLE_COLLECT;
+}
+
+#define UNCOUNTED(call)         \
+  pause_counting();             \
+  const int status = (call);    \
+  pause_counting();             \
+  return status
+
+static int scalarmult(unsigned char *q, unsigned char *n, unsigned char *p) { UNCOUNTED(crypto_scalarmult(q, n, p)); }
+
+static int scalarmult_base(unsigned char *q, unsigned char *n) { UNCOUNTED(crypto_scalarmult_base(q, n)); }
+
+static int sha256(unsigned char *out, unsigned char *in, unsigned long long in_len) {
+  UNCOUNTED(crypto_hash_sha256(out, in, in_len));
+}
+
+static int blake2b(unsigned char *out, size_t out_len, unsigned char *in, unsigned long long in_len,
+                   unsigned char *key, size_t key_len, unsigned char *salt, unsigned char *personal) {
+  UNCOUNTED(crypto_generichash_blake2b_salt_personal(out, out_len, in, in_len, key, key_len, salt, personal));
+}
+
+static int sign(unsigned char *sm, unsigned long long *sm_len, unsigned char *m, unsigned long long m_len,
+                unsigned char *sk) {
+  UNCOUNTED(crypto_sign(sm, sm_len, m, m_len, sk));
+}
+
+static int sign_seed_keypair(unsigned char *pk, unsigned char *sk, unsigned char *seed) {
+  UNCOUNTED(crypto_sign_seed_keypair(pk, sk, seed));
+}
+
+static void fill(uint8_t *p, size_t len) {
+  static uint32_t state = 1;
+  for (size_t i = 0; i < len; i++) {
+    state = state * 1664525 + 1013904223;
+    p[i] = (uint8_t)(state >> 24);
+  }
+}
+
+static void random_bytes(unsigned char *out, unsigned long long out_len) {
+  pause_counting();
+  fill(out, (size_t)out_len);
+  pause_counting();
+}
+
+static void mem_zero(void *p, size_t len) { sodium_memzero(p, len); }
+
+static int mem_cmp(void *a, void *b, size_t len) { return sodium_memcmp(a, b, len); }
+
+static int aes_encrypt(unsigned char *c, unsigned long long *c_len, unsigned char *m, unsigned long long m_len,
+                       unsigned char *ad, unsigned long long ad_len, unsigned char *nsec, unsigned char *npub,
+                       unsigned char *k) {
+  UNCOUNTED(crypto_aead_aes256gcm_encrypt(c, c_len, m, m_len, ad, ad_len, nsec, npub, k));
+}
+
+static int aes_decrypt(unsigned char *m, unsigned long long *m_len, unsigned char *nsec, unsigned char *c,
+                       unsigned long long c_len, unsigned char *ad, unsigned long long ad_len, unsigned char *npub,
+                       unsigned char *k) {
+  UNCOUNTED(crypto_aead_aes256gcm_decrypt(m, m_len, nsec, c, c_len, ad, ad_len, npub, k));
+}
+
+static const ac_sodium table = {
+    .scalarmult = scalarmult,
+    .scalarmult_base = scalarmult_base,
+    .hash_sha256 = sha256,
+    .blake2b = blake2b,
+    .sign = sign,
+    .sign_seed_keypair = sign_seed_keypair,
+    .randombytes = random_bytes,
+    .memzero = mem_zero,
+    .memcmp = mem_cmp,
+    .aes256gcm_is_available = crypto_aead_aes256gcm_is_available,
+    .aes256gcm_encrypt = aes_encrypt,
+    .aes256gcm_decrypt = aes_decrypt,
+};
+
+/* ---- operations: each finds what it needs in `x` ---- */
+
+enum {
+  MOST = 65536,
+  EVENTS = 32,
+  TEXT = 300,
+  EVENT_ROOM = 4 * TEXT,
+  BINARY = 300,
+  BASE64 = 400,
+  COMMENT = 500,
+  COMMENTS = 32 * COMMENT
+};
+
+static struct {
+  uint8_t key[AC_KEY_BYTES], nonce[AC_NONCE_BYTES];
+  ac_aes256gcm aes;
+  ac_secret_key node;
+  ac_v1_opener opener;
+  ac_v1_sealer sealer;
+  ac_v1_envelope envelope;
+  size_t lens[EVENTS], found[AC_V1_SPANS + AC_V1_SPAN * EVENTS], len, events_len;
+  uint8_t text[MOST], sealed[MOST + AC_TAG_BYTES], out[MOST + AC_TAG_BYTES];
+  uint8_t request[EVENT_ROOM], body[EVENT_ROOM], base64[BASE64], binary[BASE64];
+  uint8_t events[EVENTS * EVENT_ROOM];
+} x;
+
+static int expand_key(size_t n) {
+  (void)n;
+  return ac_aes256gcm_init(&x.aes, x.key, ac_aes_backend_default());
+}
+
+static int seal(size_t len) {
+  return ac_aes256gcm_seal(&x.aes, x.sealed, sizeof x.sealed, x.nonce, x.text, len, NULL, 0);
+}
+
+static int open(size_t len) {
+  return ac_aes256gcm_open(&x.aes, x.out, sizeof x.out, x.nonce, x.sealed, len + AC_TAG_BYTES, NULL, 0);
+}
+
+static int seal_request(size_t len) {
+  return ac_v1_request_seal(&x.opener, x.request, sizeof x.request, &x.len, x.node.public_key, x.text, len,
+                            (const uint8_t *)"\"m\"", 3, 42, 7, 1, 1);
+}
+
+static int open_request(size_t len) {
+  (void)len;
+  return ac_v1_request_open(&x.sealer, x.body, sizeof x.body, &x.len, &x.node, NULL, &x.envelope);
+}
+
+static int seal_events(size_t count) {
+  return ac_v1_events_seal(&x.sealer, x.events, sizeof x.events, &x.events_len, x.text, count * TEXT, x.lens, count,
+                           NULL, 0);
+}
+
+static int open_events(size_t count) {
+  return ac_v1_events_open(&x.opener, x.out, sizeof x.out, x.found, count, x.events, x.events_len);
+}
+
+/* The reader alone: lines that are passed over. */
+static int read_comments(size_t len) {
+  return ac_v1_events_open(&x.opener, x.out, sizeof x.out, x.found, EVENTS, x.text, len);
+}
+
+static int encode(size_t len) {
+  aci_base64_encode(x.base64, x.text, len);
+  return AC_OK;
+}
+
+static int decode(size_t len) { return aci_base64_decode(x.binary, &x.len, x.base64, len); }
+
+/* ---- */
+
+static void count(const char *name, int (*operation)(size_t), size_t argument) {
+  counting = 1;
+  CALLGRIND_TOGGLE_COLLECT;
+  const int status = operation(argument);
+  CALLGRIND_TOGGLE_COLLECT;
+  counting = 0;
+  MUST(status == AC_OK);
+  CALLGRIND_DUMP_STATS_AT(name);
+}
+
+/* The bytes between the quotes of member `name`, which is there. */
+static const uint8_t *member(size_t *len, const char *name) {
+  const char *const at = strstr((const char *)x.request, name);
+  MUST(at != NULL);
+  const char *const begin = at + strlen(name) + 3; /* ":" */
+  *len = strcspn(begin, "\"");
+  return (const uint8_t *)begin;
+}
+
+static void read_envelope(void) {
+  ac_v1_envelope *const e = &x.envelope;
+  x.request[x.len] = 0;
+  e->ciphertext = member(&e->ciphertext_len, "ciphertext");
+  e->nonce = member(&e->nonce_len, "nonce");
+  e->salt = member(&e->salt_len, "salt");
+  e->client_public = member(&e->client_public_len, "client_dh_public_key");
+  e->node_public = member(&e->node_public_len, "node_dh_public_key");
+  e->body_hash = member(&e->body_hash_len, "plaintext_body_hash");
+}
+
+static void count_all(void) {
+  fill(x.key, sizeof x.key);
+  fill(x.nonce, sizeof x.nonce);
+  memset(x.text, 'x', sizeof x.text);
+  for (size_t i = 0; i < EVENTS; i++) x.lens[i] = TEXT;
+
+  count("expand a key", expand_key, 0);
+  count("seal 16 B", seal, 16);
+  count("open 16 B", open, 16);
+  count("seal 300 B", seal, 300);
+  count("open 300 B", open, 300);
+  count("seal 1 KiB", seal, 1024);
+  count("open 1 KiB", open, 1024);
+  count("seal 64 KiB", seal, MOST);
+  count("open 64 KiB", open, MOST);
+  MUST(memcmp(x.out, x.text, MOST) == 0);
+
+  MUST(ac_secret_key_generate(&x.node) == AC_OK);
+  count("seal a request of 300 B", seal_request, TEXT);
+  read_envelope();
+  count("open a request of 300 B", open_request, TEXT);
+  MUST(x.len == TEXT && memcmp(x.body, x.text, TEXT) == 0);
+  count("seal an event of 300 B", seal_events, 1);
+  count("open an event of 300 B", open_events, 1);
+  count("seal 32 events of 300 B", seal_events, EVENTS);
+  count("open 32 events of 300 B", open_events, EVENTS);
+  MUST(x.found[AC_V1_COUNT] == EVENTS && memcmp(x.out, x.text, EVENTS * TEXT) == 0);
+
+  for (size_t i = 0; i < COMMENTS; i += COMMENT) memcpy(x.text + i + COMMENT - 3, "\n\n:", 3);
+  x.text[0] = ':';
+  count("read 32 comments of 500 B", read_comments, COMMENTS);
+  MUST(x.found[AC_V1_COUNT] == 0 && x.found[AC_V1_CONSUMED] >= COMMENTS - COMMENT);
+
+  count("encode base64 of 400 B", encode, BINARY);
+  count("decode base64 of 400 B", decode, BASE64);
+  MUST(x.len == BINARY && memcmp(x.binary, x.text, BINARY) == 0);
+}
+
+/* A build for any CPU, or for what this one can do. */
+static int choose(const char *backend) {
+  char all[200] = "";
+  if (strcmp(backend, "portable") == 0) {
+    for (unsigned i = 0; ac_cpu_feature_name(i) != NULL; i++)
+      strcat(strcat(all, i != 0 ? "," : ""), ac_cpu_feature_name(i));
+  }
+  MUST(ac_cpu_mask(all) == AC_OK);
+  return ac_init(&table, backend);
+}
+
+int main(int arguments, char **argument) {
+  if (arguments < 2) {
+    /* The C library chooses its memcpy as the CPU is. */
+    printf("gcc %s, glibc %s, %s\n", __VERSION__, gnu_get_libc_version(),
+           __builtin_cpu_supports("avx2") ? "AVX2" : "no AVX2");
+    return 0;
+  }
+  MUST(sodium_init() >= 0);
+  MUST(choose(argument[1]) == AC_OK);
+  count_all();
+  return 0;
+}

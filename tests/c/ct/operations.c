@@ -1,0 +1,261 @@
+/* All that the core does with a secret, with the secret marked: key, plaintext, shared secret, what HKDF makes of it.
+ * Lengths, nonces, AAD, text of envelopes and events, signatures and v1's hashes are public, and so is a verdict. */
+#include "ct.h"
+
+#include <stdlib.h>
+
+enum { LONGEST = 4096, LONGEST_AAD = 33 };
+
+/* No two are alike, so that a result that does not depend on its input would show. */
+static void fill(uint8_t *p, size_t len) {
+  static uint32_t state = 1;
+  for (size_t i = 0; i < len; i++) {
+    state = state * 1664525 + 1013904223;
+    p[i] = (uint8_t)(state >> 24);
+  }
+}
+
+static void fill_secret(uint8_t *p, size_t len) {
+  fill(p, len);
+  secret(p, len);
+}
+
+/* What the program compares itself is public from then on. */
+static int same(const void *a, const void *b, size_t len) {
+  aci_declassify(a, len);
+  aci_declassify(b, len);
+  return len == 0 || memcmp(a, b, len) == 0;
+}
+
+/* ---- AES-256-GCM ---- */
+
+/* A buffer that ends where its bytes do. */
+static uint8_t *allocate(size_t len) {
+  uint8_t *p = malloc(len != 0 ? len : 1);
+  MUST(p != NULL);
+  return p;
+}
+
+static void seal_and_open(const ac_aes256gcm *aes, size_t len, size_t aad_len, int forge_all) {
+  const size_t sealed_len = len + AC_TAG_BYTES;
+  uint8_t *plaintext = allocate(len), *sealed = allocate(sealed_len), *place = allocate(sealed_len);
+  uint8_t nonce[AC_NONCE_BYTES], aad[LONGEST_AAD];
+  fill(nonce, sizeof nonce);
+  fill(aad, sizeof aad);
+  fill_secret(plaintext, len);
+  MUST(ac_aes256gcm_seal(aes, sealed, sealed_len, nonce, plaintext, len, aad, aad_len) == AC_OK);
+  memcpy(place, sealed, sealed_len);
+  MUST(ac_aes256gcm_open(aes, place, len, nonce, place, sealed_len, aad, aad_len) == AC_OK);
+  MUST(same(place, plaintext, len));
+  secret(plaintext, len); /* a second time, into the buffer that it lies in */
+  memcpy(place, plaintext, len);
+  MUST(ac_aes256gcm_seal(aes, place, sealed_len, nonce, place, len, aad, aad_len) == AC_OK);
+  MUST(same(place, sealed, sealed_len));
+  for (size_t i = 0; i < AC_TAG_BYTES; i += forge_all ? 1 : AC_TAG_BYTES - 1) {
+    sealed[len + i] ^= (uint8_t)(1u << i % 8);
+    MUST(ac_aes256gcm_open(aes, place, len, nonce, sealed, sealed_len, aad, aad_len) == AC_ERR_AUTH);
+    sealed[len + i] ^= (uint8_t)(1u << i % 8);
+  }
+  free(plaintext);
+  free(sealed);
+  free(place);
+}
+
+/* Each length up to 64, and what lies around a boundary: of a block, a group of blocks, a reduction. */
+static int is_of_interest(size_t len) {
+  return len <= 64 || (len <= 640 && (len + 1) % 16 <= 2) || (112 <= len && len <= 144) || (240 <= len && len <= 272) ||
+         (1023 <= len && len <= 1025) || len == LONGEST;
+}
+
+void operate_gcm(unsigned backend) {
+  static const size_t aad_lens[] = {0, 1, 13, 16, 20, LONGEST_AAD};
+  for (size_t len = 0; len <= LONGEST; len++) {
+    if (!is_of_interest(len)) continue;
+    uint8_t key[AC_KEY_BYTES];
+    ac_aes256gcm aes;
+    fill_secret(key, sizeof key);
+    MUST(ac_aes256gcm_init(&aes, key, backend) == AC_OK);
+    for (size_t i = 0; i < sizeof aad_lens / sizeof *aad_lens; i++)
+      seal_and_open(&aes, len, aad_lens[i], i == 0 && len % 16 <= 1);
+    ac_aes256gcm_wipe(&aes);
+  }
+}
+
+/* ---- keys ---- */
+
+static void derive(void) {
+  static const size_t out_lens[] = {1, 31, 32, 33, 64, 100};
+  uint8_t ikm[64], salt[80], info[20], scratch[256], out[100];
+  fill(salt, sizeof salt);
+  fill(info, sizeof info);
+  for (size_t i = 0; i < sizeof out_lens / sizeof *out_lens; i++) {
+    for (size_t ikm_len = 0; ikm_len <= sizeof ikm; ikm_len += 32) {
+      const size_t salt_len = i * 16, info_len = i * 4; /* salts of up to more than a block */
+      fill_secret(ikm, sizeof ikm);
+      if (i % 2 != 0) secret(salt, sizeof salt); /* as a chaining key is */
+      MUST(ac_hkdf_sha256(out, out_lens[i], ikm, ikm_len, salt, salt_len, info, info_len, scratch, sizeof scratch) ==
+           AC_OK);
+      secret(out, out_lens[i]);
+    }
+  }
+}
+
+static void exchange_keys(void) {
+  static uint8_t small_order[AC_X25519_BYTES]; /* the point zero */
+  ac_secret_key a, b, c;
+  uint8_t ab[AC_X25519_BYTES], ba[AC_X25519_BYTES], raw[AC_X25519_BYTES];
+  MUST(ac_secret_key_generate(&a) == AC_OK);
+  MUST(ac_secret_key_generate(&b) == AC_OK);
+  fill_secret(raw, sizeof raw);
+  MUST(ac_secret_key_from_bytes(&c, raw) == AC_OK);
+  MUST(ac_x25519(ab, a.secret, b.public_key) == AC_OK);
+  MUST(ac_x25519(ba, b.secret, a.public_key) == AC_OK);
+  MUST(same(ab, ba, sizeof ab));
+  MUST(ac_x25519(ab, c.secret, small_order) == AC_ERR_KEY);
+  memset(ab, 0, sizeof ab);
+  for (size_t i = 0; i <= sizeof ab; i++) { /* the check for all zero, alone: a bit in each byte, then none */
+    if (i < sizeof ab) ab[i] = 0x80;
+    secret(ab, sizeof ab);
+    int zero = aci_is_zero32(ab);
+    aci_declassify(&zero, sizeof zero);
+    MUST(zero == (i == sizeof ab));
+    memset(ab, 0, sizeof ab);
+  }
+  ac_secret_key_wipe(&a);
+  ac_secret_key_wipe(&b);
+  ac_secret_key_wipe(&c);
+}
+
+static void schedule(void) {
+  uint8_t salt[AC_V1_SALT_BYTES], nonce[AC_NONCE_BYTES], text[40];
+  uint8_t sealed[sizeof text + AC_TAG_BYTES], opened[sizeof text];
+  ac_secret_key a, b;
+  ac_aes256gcm ours, theirs;
+  fill(salt, sizeof salt);
+  fill(nonce, sizeof nonce);
+  fill_secret(text, sizeof text);
+  MUST(ac_secret_key_generate(&a) == AC_OK);
+  MUST(ac_secret_key_generate(&b) == AC_OK);
+  MUST(aci_v1_schedule(&ours, a.secret, b.public_key, salt) == AC_OK);
+  MUST(aci_v1_schedule(&theirs, b.secret, a.public_key, salt) == AC_OK);
+  MUST(ac_aes256gcm_seal(&ours, sealed, sizeof sealed, nonce, text, sizeof text, salt, sizeof salt) == AC_OK);
+  MUST(ac_aes256gcm_open(&theirs, opened, sizeof opened, nonce, sealed, sizeof sealed, salt, sizeof salt) == AC_OK);
+  MUST(same(opened, text, sizeof text));
+}
+
+void operate_keys(void) {
+  derive();
+  exchange_keys();
+  schedule();
+}
+
+/* ---- protocol v1, from the keys on ---- */
+
+enum { TEXT = 1500, ROOM = 4 * TEXT };
+static const uint8_t model[] = "\"m\"", usage[] = "{\"total_tokens\":3}";
+
+/* The bytes between the quotes of member `name`, which is there. */
+static const uint8_t *member(size_t *len, const uint8_t *json, size_t json_len, const char *name) {
+  char key[40] = "\"";
+  strcat(strcat(key, name), "\":\"");
+  const size_t key_len = strlen(key);
+  const uint8_t *at = json, *const end = json + json_len;
+  while (at + key_len < end && memcmp(at, key, key_len) != 0) at++;
+  MUST(at + key_len < end);
+  at += key_len;
+  const uint8_t *quote = memchr(at, '"', (size_t)(end - at));
+  MUST(quote != NULL);
+  *len = (size_t)(quote - at);
+  return at;
+}
+
+static ac_v1_envelope read_envelope(const uint8_t *json, size_t len) {
+  ac_v1_envelope e = {0};
+  e.ciphertext = member(&e.ciphertext_len, json, len, "ciphertext");
+  e.nonce = member(&e.nonce_len, json, len, "nonce");
+  e.salt = member(&e.salt_len, json, len, "salt");
+  e.client_public = member(&e.client_public_len, json, len, "client_dh_public_key");
+  e.node_public = member(&e.node_public_len, json, len, "node_dh_public_key");
+  e.body_hash = member(&e.body_hash_len, json, len, "plaintext_body_hash");
+  return e;
+}
+
+/* Another digit of base64, a few digits before the end. */
+static void spoil(const uint8_t *text, size_t len) {
+  uint8_t *at = (uint8_t *)(uintptr_t)text + len - 6;
+  *at = *at == 'A' ? 'B' : 'A';
+}
+
+session_pair session_start(size_t body_len, const ac_signing_key *signing) {
+  static uint8_t body[TEXT], request[ROOM], opened[ROOM];
+  session_pair pair;
+  ac_secret_key node;
+  size_t request_len = 0, opened_len = 0;
+  fill_secret(body, body_len);
+  MUST(ac_secret_key_generate(&node) == AC_OK);
+  MUST(ac_v1_request_seal(&pair.opener, request, sizeof request, &request_len, node.public_key, body, body_len, model,
+                          sizeof model - 1, 42, 7, 1, 1) == AC_OK);
+  const ac_v1_envelope envelope = read_envelope(request, request_len);
+  MUST(ac_v1_request_open(&pair.sealer, opened, sizeof opened, &opened_len, &node, signing, &envelope) == AC_OK);
+  MUST(opened_len == body_len && same(opened, body, body_len));
+  ac_v1_sealer refused;
+  spoil(envelope.body_hash, envelope.body_hash_len);
+  MUST(ac_v1_request_open(&refused, opened, sizeof opened, &opened_len, &node, signing, &envelope) == AC_ERR_AUTH);
+  spoil(envelope.ciphertext, envelope.ciphertext_len);
+  MUST(ac_v1_request_open(&refused, opened, sizeof opened, &opened_len, &node, signing, &envelope) == AC_ERR_AUTH);
+  ac_secret_key_wipe(&node);
+  return pair;
+}
+
+int session_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, size_t *consumed,
+                 const uint8_t *in, size_t in_len) {
+  size_t found[AC_V1_SPANS + AC_V1_SPAN * 2];
+  const int status = ac_v1_events_open(opener, out, out_cap, found, 2, in, in_len);
+  *out_len = found[AC_V1_OUT_LEN];
+  *consumed = found[AC_V1_CONSUMED];
+  return status;
+}
+
+/* Three events from one call, opened in two; then one whose tag, and one whose hash, is wrong. */
+static void stream(size_t len, const ac_signing_key *signing) {
+  static uint8_t texts[3 * TEXT], events[3 * ROOM], opened[3 * TEXT + 64];
+  const size_t lens[3] = {len, len / 2, len};
+  const size_t total = 2 * len + len / 2;
+  session_pair pair = session_start(len, signing);
+  size_t events_len = 0, opened_len = 0, more_len = 0, consumed = 0, rest = 0, member_len = 0;
+  fill_secret(texts, total);
+  MUST(ac_v1_events_seal(&pair.sealer, events, sizeof events, &events_len, texts, total, lens, 3, usage,
+                         sizeof usage - 1) == AC_OK);
+  MUST(session_open(&pair.opener, opened, sizeof opened, &opened_len, &consumed, events, events_len) == AC_OK);
+  MUST(session_open(&pair.opener, opened + opened_len, sizeof opened - opened_len, &more_len, &rest, events + consumed,
+                    events_len - consumed) == AC_OK);
+  MUST(consumed + rest == events_len && opened_len + more_len == total && same(opened, texts, total));
+
+  static const char *const members[2] = {"ciphertext", "response_hash"};
+  for (size_t i = 0; i < 2; i++) {
+    ac_v1_opener opener = pair.opener;
+    fill_secret(texts, len);
+    MUST(ac_v1_event_seal(&pair.sealer, events, sizeof events, &events_len, texts, len, NULL, 0) == AC_OK);
+    const uint8_t *at = member(&member_len, events, events_len, members[i]);
+    spoil(at, member_len);
+    MUST(session_open(&opener, opened, sizeof opened, &opened_len, &consumed, events, events_len) == AC_ERR_AUTH);
+  }
+
+  size_t usage_pos = 0, usage_len = 0;
+  fill_secret(texts, len);
+  MUST(ac_v1_reply_seal(&pair.sealer, events, sizeof events, &events_len, texts, len, usage, sizeof usage - 1) ==
+       AC_OK);
+  MUST(ac_v1_reply_open(&pair.opener, opened, sizeof opened, &opened_len, &usage_pos, &usage_len, events, events_len) ==
+       AC_OK);
+  MUST(opened_len == len && same(opened, texts, len));
+  ac_v1_sealer_wipe(&pair.sealer);
+  ac_v1_opener_wipe(&pair.opener);
+}
+
+void operate_sessions(void) {
+  static const size_t lens[] = {0, 1, 15, 16, 17, 48, 111, 112, 113, 239, 240, 241, 300, 480, 1024, TEXT};
+  ac_signing_key signing;
+  MUST(ac_signing_key_generate(&signing) == AC_OK);
+  for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) stream(lens[i], i % 2 != 0 ? &signing : NULL);
+  ac_signing_key_wipe(&signing);
+}
