@@ -144,7 +144,7 @@ class ClientSession(Session):
         finally:
             self._end()
 
-    def next_event(self) -> Chunk | EndOfStream | NeedData:
+    def next_event(self) -> Chunk | EndOfStream | NeedData:  # noqa: PLR0912 - flat, as it runs for each chunk
         """The next chunk, verified; NEED_DATA if it is not complete; EndOfStream after receive_eof(), then for ever.
 
         FramingError, AuthenticationError, NonceReuseError, MessageTooLargeError, and TruncatedStreamError if the bytes

@@ -209,11 +209,11 @@ session_pair session_start(size_t body_len, const ac_signing_key *signing) {
 
 int session_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, size_t *consumed,
                  const uint8_t *in, size_t in_len) {
-  size_t found[AC_V1_SPANS + AC_V1_SPAN * 2];
-  const int status = ac_v1_events_open(opener, out, out_cap, found, 2, in, in_len);
-  *out_len = found[AC_V1_OUT_LEN];
-  *consumed = found[AC_V1_CONSUMED];
-  return status;
+  ac_v1_events events = {.out = out, .out_cap = out_cap, .event_cap = 2};
+  const int status = ac_v1_events_open(opener, &events, in, in_len);
+  *out_len = events.out_len;
+  *consumed = events.consumed;
+  return status == AC_ONE ? AC_OK : status;
 }
 
 /* Three events from one call, opened in two; then one whose tag, and one whose hash, is wrong. */
