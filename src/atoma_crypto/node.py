@@ -140,8 +140,8 @@ class NodeSession(Session):
         try:
             if usage is not None:
                 raise LocalProtocolError("protocol v1 has no final event: give usage to the last seal_chunk")
+            self._sealer.close()  # which a seal_chunk in another thread refuses
             self._step("finish")
-            self._sealer.close()
         except BaseException as exc:
             self._judge(exc)
             raise
