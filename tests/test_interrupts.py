@@ -13,6 +13,7 @@ import pytest
 import atoma_crypto as ac
 from atoma_crypto import _state, client, node
 from atoma_crypto._core import ffi
+from atoma_crypto._stream import V1Opener
 from atoma_crypto._typing import Buffer
 from helpers import SessionPair, native, new_client, new_node, read
 
@@ -236,6 +237,68 @@ def test_closing_from_inside_once_the_work_is_done(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(type(pair.node._sealer), "reply", reply_and_close)
     with pytest.raises(ac.SessionClosedError, match=r"^seal_response: the session is closed"):
         pair.node.seal_response(b"x")
+
+
+def test_closing_from_inside_while_an_event_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = SessionPair()
+    pair.client.receive_data(pair.node.seal_chunk(b"x"))
+    next_chunk = type(pair.client._opener).next_chunk
+
+    def next_chunk_and_close(opener: V1Opener) -> ac.Chunk | None:
+        chunk = next_chunk(opener)
+        pair.client.close()
+        return chunk
+
+    monkeypatch.setattr(type(pair.client._opener), "next_chunk", next_chunk_and_close)
+    assert pair.client.next_event() == (b"x", 0, None)
+    with pytest.raises(ac.SessionClosedError):
+        pair.client.next_event()
+    assert key_is_gone(pair.client)
+
+
+class Ready:
+    """Chunks that were opened, as another thread, or a signal, leaves them in the middle of taking one."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error: BaseException | None = error
+
+    def __len__(self) -> int:
+        return self._error is not None
+
+    def popleft(self) -> ac.Chunk:
+        error, self._error = self._error, None
+        assert error is not None
+        raise error
+
+    def clear(self) -> None:
+        pass
+
+
+def test_a_chunk_that_another_thread_has_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = SessionPair()
+    monkeypatch.setattr(pair.client._opener, "ready", Ready(IndexError()))
+    assert pair.client.next_event() is ac.NEED_DATA
+    monkeypatch.undo()
+    assert read(pair.client, [pair.node.seal_chunk(b"x")]).chunks == [(b"x", 0, None)]
+
+
+def test_an_interrupt_while_a_chunk_is_taken_fails_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = SessionPair()
+    monkeypatch.setattr(pair.client._opener, "ready", Ready(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        pair.client.next_event()
+    assert pair.client._state is _state.State.FAILED
+    assert key_is_gone(pair.client)
+
+
+def test_an_interrupt_while_another_thread_seals_is_told_as_it_is() -> None:
+    pair = SessionPair()
+    native(pair.node).busy = 1
+    pair.node._judge(KeyboardInterrupt())
+    assert pair.node._state is _state.State.FAILED
+    native(pair.node).busy = 0
+    pair.node.close()
+    assert key_is_gone(pair.node)
 
 
 # ---- usage ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import ctypes
 import json
 import tracemalloc
 from collections.abc import Iterator, Sequence
@@ -292,3 +294,19 @@ def test_a_closed_opener_and_sealer_say_so() -> None:
     pair.client.receive_data(b"data: x\n\n")
     with pytest.raises(ac.LocalProtocolError, match="failed or was never set up"):
         pair.client.next_event()
+
+
+def test_plaintexts_of_every_kind_of_buffer() -> None:
+    pair = SessionPair()
+    one = memoryview(ctypes.c_uint8(65))  # of no dimension: it has no len()
+    wide = memoryview(array.array("H", [0x4141, 0x4242]))  # its len() is not its bytes
+    large = bytearray(b"x" * 9_000)
+    events = [
+        *(pair.node.seal_chunk(plaintext) for plaintext in (one, wide, bytearray(b"y"), large, bytes(large) * 2)),
+        *(pair.node.seal_chunks([b"z", plaintext]) for plaintext in (one, wide, large, bytes(large) * 9)),
+    ]
+    texts = [bytes(one), bytes(wide), b"y", bytes(large), bytes(large) * 2]
+    for text in (bytes(one), bytes(wide), bytes(large), bytes(large) * 9):
+        texts += [b"z", text]
+    assert [chunk[0] for chunk in read(pair.client, events).chunks] == texts
+    assert len(pair.node._sealer._places) == 1

@@ -419,3 +419,15 @@ def test_a_client_can_be_read_by_one_thread_after_another() -> None:
         thread.join()
     assert got == [(b"0", 0, None), (b"1", 1, None), (b"2", 2, None)]
     assert new_client()
+
+
+def test_a_child_closes_what_a_thread_of_its_parent_was_inside_of() -> None:
+    pair = SessionPair()
+    thread = threading.Thread(target=pair.node._lock.acquire)  # and it is gone, as in a child
+    thread.start()
+    thread.join()
+    with pytest.raises(ac.ConcurrentUseError):
+        pair.node.close()
+    pair.node._pid = -1
+    pair.node.close()
+    assert not any(bytes(ffi.buffer(ffi.addressof(native(pair.node), "aes"))))

@@ -215,11 +215,6 @@ class Aes256Gcm:
         self._key: CData | None = new("ac_aes256gcm *", lib.ac_aes256gcm_wipe)
         check(lib.ac_aes256gcm_init(self._key, cdata, number))
 
-    def _open_key(self) -> CData:
-        if self._key is None:
-            raise SessionClosedError("this key is closed")
-        return self._key
-
     def seal(self, nonce: Buffer, plaintext: Buffer, aad: Buffer = b"") -> bytes:
         """Encrypt: nonce of 12 bytes → ciphertext ‖ 16-byte tag. A nonce must never be used twice with one key."""
         out = bytearray(memoryview(plaintext).nbytes + TAG_BYTES)
@@ -239,7 +234,9 @@ class Aes256Gcm:
 
         ValueError: `out` is too small, or overlaps otherwise; nothing was changed.
         """
-        key = self._key if self._key is not None else self._open_key()
+        key = self._key
+        if key is None:
+            raise SessionClosedError("this key is closed")
         nonce_c = nonce if type(nonce) is bytes and len(nonce) == 12 else lend_exactly(nonce, NONCE_BYTES, "nonce")
         text, length = lend(plaintext, "plaintext")
         out_c, cap = lend_writable(out, "out")
@@ -254,7 +251,9 @@ class Aes256Gcm:
 
         AuthenticationError: that many bytes of `out` were zeroed. ValueError: nothing was changed.
         """
-        key = self._key if self._key is not None else self._open_key()
+        key = self._key
+        if key is None:
+            raise SessionClosedError("this key is closed")
         nonce_c = nonce if type(nonce) is bytes and len(nonce) == 12 else lend_exactly(nonce, NONCE_BYTES, "nonce")
         text, length = lend(sealed, "sealed")
         out_c, cap = lend_writable(out, "out")

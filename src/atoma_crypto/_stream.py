@@ -112,9 +112,10 @@ class V1Sealer:
         native, ptr, cap, written, view, _ = place
         status = _event_seal(native, ptr, cap, written, plaintext, len(plaintext), usage, len(usage))
         if status:
-            if status == _CAPACITY:
-                return self._event(plaintext, usage)
-            raise _core.error(status)
+            if status != _CAPACITY:
+                raise _core.error(status)
+            self._places.append(place)
+            return self._event(plaintext, usage)
         event = view[: written[0]]
         self._places.append(place)
         return event  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
@@ -141,7 +142,7 @@ class V1Sealer:
         except (TypeError, BufferError):
             for plaintext in parts:
                 _core.lend(plaintext, "each plaintext")
-            raise
+            return self._events(parts, usage)
         try:
             place = self._places.pop()
         except IndexError:  # the first one, or another thread has it
@@ -152,6 +153,7 @@ class V1Sealer:
             native, ptr, cap, written, joined, len(joined), lens_c, len(lens), usage, len(usage)
         )
         if status in (_CAPACITY, _ARGUMENT):  # or len() of one is not its bytes
+            self._places.append(place)
             return self._events(parts, usage)
         _core.check(status)
         return self._taken(place)

@@ -167,9 +167,9 @@ class ClientSession(Session):
         self._inside = True
         try:
             chunk = opener.ready.popleft() if opener.ready else opener.next_chunk()
-            if opener.nonce_reused and not self._warned:
-                self._warn(chunk)
             if chunk is not None:
+                if opener.nonce_reused and not self._warned:
+                    self._warn(chunk)
                 return chunk
             if self._end_of_stream is not None:
                 return self._end_of_stream
@@ -192,7 +192,7 @@ class ClientSession(Session):
             except RuntimeError:
                 pass
 
-    def _warn(self, chunk: Chunk | None) -> None:
+    def _warn(self, chunk: Chunk) -> None:
         self._warned = True
         # events() may stand between this, next_event() and the caller
         level = 4 if sys._getframe(2).f_code is ClientSession.events.__code__ else 3
@@ -204,8 +204,7 @@ class ClientSession(Session):
                 stacklevel=level,
             )
         except NonceReuseWarning:
-            if chunk is not None:
-                self._opener.put_back(chunk)
+            self._opener.put_back(chunk)
             raise
 
     def events(self) -> Iterator[Chunk | EndOfStream]:
