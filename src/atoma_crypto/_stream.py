@@ -142,7 +142,7 @@ class V1Sealer:
         except (TypeError, BufferError):
             for plaintext in parts:
                 _core.lend(plaintext, "each plaintext")
-            return self._events(parts, usage)
+            return self._events(parts, usage)  # pragma: no cover - a memoryview without dimensions, since Python 3.12
         try:
             place = self._places.pop()
         except IndexError:  # the first one, or another thread has it
