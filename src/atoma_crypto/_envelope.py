@@ -1,10 +1,8 @@
 """Protocol v1's JSON: strict readers for what comes in. Knows no keys."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final, NoReturn
 
 from ._errors import EnvelopeError, RemoteProtocolError
@@ -26,61 +24,41 @@ def _bound(text: bytes | str, what: str, error: type[Exception]) -> None:
         raise error(f"{what} has too many members")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
-_skip_space: Final = re.compile(r"[ \t\n\r]*").match
+# An object as the pairs that it is written as, so that members that stand twice are seen; an array stays a list.
+_PAIRS: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant)
+_PLAIN: Final = json.JSONDecoder(parse_constant=_no_constant)
 
 
-def _members(text: str) -> Iterator[tuple[str, Any]]:
-    """The members of the object that `text` is. ValueError, RecursionError: it is not JSON.
-
-    Only the outermost object is taken apart here, so that members that stand twice are seen; what is nested is read
-    by json as fast as it can.
-    """
-
-    def after_space(at: int) -> int:
-        match = _skip_space(text, at)
-        return match.end() if match else at
-
-    at = after_space(after_space(0) + 1)  # past the brace, which load_object has seen
-    more = text[at : at + 1] != "}"
-    while more:
-        name, at = _DECODER.raw_decode(text, after_space(at))
-        at = after_space(at)
-        if not isinstance(name, str) or text[at : at + 1] != ":":
-            raise ValueError
-        value, at = _DECODER.raw_decode(text, after_space(at + 1))
-        yield name, value
-        at = after_space(at)
-        more = text[at : at + 1] == ","
-        at += more
-    at = after_space(at)
-    if text[at : at + 1] != "}" or after_space(at + 1) != len(text):
-        raise ValueError
-
-
-def load_object(text: bytes | str, what: str, error: type[Exception]) -> list[tuple[str, Any]]:
-    """The members of a JSON object in order, those that stand twice included. `error`: it is none (RFC 8259)."""
-    problem = f"{what} is not JSON"
+def _load(decoder: json.JSONDecoder, kind: type, text: bytes | str, what: str, error: type[Exception]) -> Any:
+    """What `decoder` makes of a JSON object, which is of `kind`. `error`: it is none (RFC 8259)."""
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        if text.lstrip(" \t\n\r")[:1] == "{":
-            members = list(islice(_members(text), _MAX_COMMAS + 2))
-            if len(members) <= _MAX_COMMAS + 1:
-                return members
-            problem = f"{what} has too many members"
-        else:
-            json.loads(text, parse_constant=_no_constant)
-            problem = f"{what} is not a JSON object"
+        value = decoder.decode(text)
+        if isinstance(value, kind):
+            return value
+        problem = f"{what} is not a JSON object"
     except (ValueError, RecursionError):  # ValueError: not JSON, not UTF-8, or a number too long for int()
-        pass
+        problem = f"{what} is not JSON"
     raise error(problem)  # out here: json's own errors hold the text, and a context would keep them
 
 
-def _pick(members: list[tuple[str, Any]], names: frozenset[str], what: str, error: type[Exception]) -> dict[str, Any]:
-    """Those of the members that we know; others are ignored. `error`: one of them stands twice."""
+def load_object(text: bytes | str, what: str, error: type[Exception]) -> dict[str, Any]:
+    """Read a JSON object; of members that stand twice, the last. `error`: it is none (RFC 8259)."""
+    found: dict[str, Any] = _load(_PLAIN, dict, text, what, error)
+    return found
+
+
+def load_members(text: bytes | str, what: str, error: type[Exception]) -> tuple[tuple[str, Any], ...]:
+    """The members of a JSON object in order, those that stand twice included; what is nested in them likewise."""
+    members: tuple[tuple[str, Any], ...] = _load(_PAIRS, tuple, text, what, error)
+    return members
+
+
+def _known(text: bytes | str, names: frozenset[str], what: str, error: type[Exception]) -> dict[str, Any]:
+    """Those members of a JSON object that we know; others are ignored. `error`: one of them stands twice."""
     found: dict[str, Any] = {}
-    for name, value in members:
+    for name, value in load_members(text, what, error):
         if name in names:
             if name in found:
                 raise error(f"{what} has {name!r} twice")
@@ -138,7 +116,7 @@ _REQUEST_MEMBERS: Final = frozenset(
 def read_request(raw: bytes) -> RequestEnvelope:
     """Read a request envelope; unknown members are ignored. EnvelopeError."""
     _bound(raw, "the request", EnvelopeError)
-    found = _pick(load_object(raw, "the request", EnvelopeError), _REQUEST_MEMBERS, "the request", EnvelopeError)
+    found = _known(raw, _REQUEST_MEMBERS, "the request", EnvelopeError)
     if "v" in found:
         raise EnvelopeError("the request is not of protocol v1")
     model = found.get("model_name")
@@ -186,11 +164,13 @@ _SEALED_MEMBERS: Final = frozenset(("ciphertext", "nonce", "response_hash", "usa
 def read_sealed(text: bytes | str, what: str, error: type[RemoteProtocolError]) -> SealedMessage:
     """Read a reply or the data of an event; unknown members are ignored, `signature` among them."""
     _bound(text, what, error)
-    found = _pick(load_object(text, what, error), _SEALED_MEMBERS, what, error)
+    found = _known(text, _SEALED_MEMBERS, what, error)
     claimed = found.get("response_hash")
     usage = found.get("usage")
-    if usage is not None and not isinstance(usage, dict):
-        raise error("'usage' is not an object")
+    if usage is not None:
+        if not isinstance(usage, tuple):
+            raise error("'usage' is not an object")
+        usage = load_object(text, what, error)["usage"]
     if claimed is not None and claimed == "":
         raise error("'response_hash' is empty")
     return SealedMessage(
@@ -203,7 +183,7 @@ def read_sealed(text: bytes | str, what: str, error: type[RemoteProtocolError]) 
 
 def read_usage(text: bytes, error: type[RemoteProtocolError]) -> Usage:
     """A usage object that the core has found in a message."""
-    return dict(load_object(text, "'usage'", error))
+    return load_object(text, "'usage'", error)
 
 
 def write_usage(usage: Usage | None) -> bytes:
@@ -232,7 +212,7 @@ _BODY_MEMBERS: Final = frozenset(("stream",))
 
 def body_stream(body: bytes, error: type[Exception]) -> bool:
     """What `stream` of a request's body says; absent and null mean false. `error`: no JSON object, not a boolean."""
-    stream = _pick(load_object(body, "the body", error), _BODY_MEMBERS, "the body", error).get("stream")
+    stream = _known(body, _BODY_MEMBERS, "the body", error).get("stream")
     if stream is None:
         return False
     if not isinstance(stream, bool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoma_crypto._envelope import load_object
+from atoma_crypto._envelope import load_members, load_object
 
 
 def read_object(text: bytes | bytearray) -> dict[str, object]:
@@ -11,8 +11,8 @@ def read_object(text: bytes | bytearray) -> dict[str, object]:
     An object whose own members are not all different is refused too: of two readers one could take the first
     and the other the last.
     """
-    members = load_object(bytes(text), "the text", ValueError)
-    found = dict(members)
-    if len(found) != len(members):
+    raw = bytes(text)
+    found = load_object(raw, "the text", ValueError)
+    if len(found) != len(load_members(raw, "the text", ValueError)):
         raise ValueError("a member stands twice")
     return found
