@@ -27,7 +27,7 @@ test-all: $(STAMP) $(SDK_STAMP) test-c  ## all tests, all of the core's on every
 	done
 
 # L3 to L6 whole, the rest at 90 %: the demo, the CLI and the servers talk to the world.
-COVERED = _core _envelope _errors _events _keys _sse _state _stream _typing client hazmat node
+COVERED = _core _envelope _errors _events _keys _opener _sealer _sse _state _typing client hazmat node
 empty =
 comma = ,
 coverage: $(STAMP) $(SDK_STAMP)  ## branch coverage of the tests, and what we ask of it

@@ -141,10 +141,11 @@ static int check(const uint8_t *out, size_t out_cap, size_t bytes, const uint8_t
   return AC_OK;
 }
 
-int ac_v1_event_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len, const uint8_t *plaintext,
-                     size_t plaintext_len, const uint8_t *usage, size_t usage_len) {
-  return ac_v1_events_seal(sealer, out, out_cap, out_len, plaintext, plaintext_len, &plaintext_len, 1, usage,
-                           usage_len);
+int64_t ac_v1_event_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, const uint8_t *plaintext,
+                         size_t plaintext_len) {
+  size_t out_len = 0;
+  const int status = ac_v1_events_seal(sealer, out, out_cap, &out_len, plaintext, plaintext_len, &plaintext_len, 1, NULL, 0);
+  return status == AC_OK ? (int64_t)out_len : status;
 }
 
 int ac_v1_events_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len,

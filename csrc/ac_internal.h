@@ -74,7 +74,7 @@ extern ac_sodium aci_sodium; /* written by ac_init only */
 
 /* Wipe the stack below the caller, where the functions that it has called kept what the compiler spilled. */
 void aci_burn_stack(void);
-int aci_equal(const void *a, const void *b, size_t len); /* constant time */
+int aci_equal(const uint8_t *a, const uint8_t *b, size_t len); /* constant time */
 int aci_is_zero32(const uint8_t p[32]);                  /* constant time */
 void aci_randombytes(uint8_t *out, size_t len);
 
@@ -172,5 +172,9 @@ typedef struct aci_v1_members {
 
 /* AC_OK, or AC_PUNT for anything that is not plainly well-formed. */
 int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len);
+/* The same of a whole event, of the very form in which deployed nodes write one that shows no usage. Its length, with
+ * the blank line; 0 for any other, about which that says nothing. What stands in the members was not looked at: it is
+ * free of line ends and escapes if it turns out to be base64. */
+size_t aci_v1_read_plain_event(aci_v1_members *members, const uint8_t *in, size_t len);
 
 #endif

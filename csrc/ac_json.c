@@ -122,6 +122,20 @@ static int read_value(cursor *c, const member *m) {
   return 1;
 }
 
+size_t aci_v1_read_plain_event(aci_v1_members *members, const uint8_t *in, size_t len) {
+#define EXPECT(word) skip_literal(&c, (word), sizeof(word) - 1)
+  cursor c = {in, in + len};
+  aci_text ignored;
+  *members = (aci_v1_members){0};
+  if (!EXPECT("data: {\"ciphertext\":") || !read_string(&c, &members->ciphertext, 0)) return 0;
+  if (!EXPECT(",\"nonce\":") || !read_string(&c, &members->nonce, 0)) return 0;
+  if (!EXPECT(",\"signature\":") || !read_string(&c, &ignored, 1)) return 0;
+  if (!EXPECT(",\"response_hash\":") || !read_string(&c, &members->response_hash, 0)) return 0;
+  if (!EXPECT("}\n\n") || members->response_hash.len == 0) return 0;
+  return (size_t)(c.at - in);
+#undef EXPECT
+}
+
 int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len) {
   cursor c = {json, json + len};
   unsigned seen = 0;

@@ -108,30 +108,49 @@ static int next_event(ac_v1_opener *o, place *p, place *behind, const uint8_t *i
   }
 }
 
+static int open_members(ac_v1_opener *o, uint8_t *out, size_t out_cap, size_t *out_len, size_t span[AC_V1_SPAN],
+                        const uint8_t *in, const aci_v1_members *m) {
+  const size_t need = ac_base64_decoded_max(m->ciphertext.len);
+  if (out_cap < need) {
+    *out_len = need;
+    return AC_ERR_CAPACITY;
+  }
+  const int status = aci_v1_open(o, out, &span[0], m->ciphertext.at, m->ciphertext.len, m->nonce.at, m->nonce.len,
+                                 m->response_hash.at, m->response_hash.len);
+  if (status == AC_ERR_FORMAT) return AC_PUNT; /* it may be base64 with JSON's escapes in it */
+  span[1] = m->usage.at != NULL ? (size_t)(m->usage.at - in) : 0;
+  span[2] = m->usage.len;
+  return status;
+}
+
 /* Open the event whose data is known. AC_PUNT: for the general parser. */
 static int open_event(ac_v1_opener *o, uint8_t *out, size_t out_cap, size_t *out_len, size_t span[AC_V1_SPAN],
                       const uint8_t *in, const place *p) {
   aci_v1_members m;
   if (p->data_lines != 1 || p->data_len == 0) return AC_PUNT; /* `in` may be NULL then */
   if (aci_v1_read_members(&m, in + p->data_pos, p->data_len) != AC_OK) return AC_PUNT;
-  const size_t need = ac_base64_decoded_max(m.ciphertext.len);
-  if (out_cap < need) {
-    *out_len = need;
-    return AC_ERR_CAPACITY;
-  }
-  const int status = aci_v1_open(o, out, &span[0], m.ciphertext.at, m.ciphertext.len, m.nonce.at, m.nonce.len,
-                                 m.response_hash.at, m.response_hash.len);
-  if (status == AC_ERR_FORMAT) return AC_PUNT; /* it may be base64 with JSON's escapes in it */
-  span[1] = m.usage.at != NULL ? (size_t)(m.usage.at - in) : 0;
-  span[2] = m.usage.len;
-  return status;
+  return open_members(o, out, out_cap, out_len, span, in, &m);
+}
+
+/* The commonest event, which costs next to nothing to read. AC_PUNT: another one, or too large: next_event() tells. */
+static int open_plain_event(ac_v1_opener *o, uint8_t *out, size_t out_cap, size_t span[AC_V1_SPAN], const uint8_t *in,
+                            size_t len, place *p) {
+  aci_v1_members m;
+  size_t ignored;
+  if (p->scan != p->event || p->event == len || o->skip_lf) return AC_PUNT;
+  const size_t event_len = aci_v1_read_plain_event(&m, in + p->event, len - p->event);
+  if (event_len == 0 || event_len > o->max_event_bytes) return AC_PUNT;
+  const int status = open_members(o, out, out_cap, &ignored, span, in, &m);
+  if (status == AC_OK) *p = event_at(p->event + event_len);
+  return status == AC_ERR_CAPACITY ? AC_PUNT : status;
 }
 
 static int is_done(const uint8_t *in, const place *p) {
   return p->data_lines == 1 && p->data_len == 6 && memcmp(in + p->data_pos, "[DONE]", 6) == 0;
 }
 
-int ac_v1_events_open(ac_v1_opener *opener, ac_v1_events *events, const uint8_t *in, size_t in_len) {
+int64_t ac_v1_events_open(ac_v1_events *events, const uint8_t *in, size_t in_len) {
+  ac_v1_opener *const opener = events->opener;
   uint8_t *const out = events->out;
   const size_t out_cap = events->out_cap;
   if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
@@ -153,6 +172,18 @@ int ac_v1_events_open(ac_v1_opener *opener, ac_v1_events *events, const uint8_t 
     p = event_at(mark);
   }
   while (count < events->event_cap) {
+    size_t *const span = events->spans + AC_V1_SPAN * count;
+    uint8_t *const to = used != 0 ? out + used : out;
+    status = open_plain_event(opener, to, out_cap - used, span, in, in_len, &p);
+    if (status == AC_OK) {
+      used += span[0];
+      count++;
+      continue;
+    }
+    if (status != AC_PUNT) {
+      if (count != 0) status = AC_OK; /* leave it to the next call */
+      break;
+    }
     const uint32_t skip_lf = opener->skip_lf;
     const place before = p;
     status = next_event(opener, &p, &behind, in, in_len);
@@ -161,8 +192,7 @@ int ac_v1_events_open(ac_v1_opener *opener, ac_v1_events *events, const uint8_t 
       break;
     }
     if (status == AC_OK && !is_done(in, &p)) {
-      size_t *const span = events->spans + AC_V1_SPAN * count;
-      status = open_event(opener, used != 0 ? out + used : out, out_cap - used, &need, span, in, &p);
+      status = open_event(opener, to, out_cap - used, &need, span, in, &p);
       if (status == AC_OK) {
         used += span[0];
         count++;
@@ -189,15 +219,13 @@ int ac_v1_events_open(ac_v1_opener *opener, ac_v1_events *events, const uint8_t 
   }
   events->count = count;
   events->consumed = p.event;
-  if (status == AC_OK) {
-    events->out_len = used;
-    if (count == 1 && p.event == in_len && events->spans[2] == 0 && !opener->nonce_reused) status = AC_ONE;
-  }
+  if (status == AC_OK) events->out_len = used;
   store_place(opener, &p);
 
-leave:
+leave:;
+  const int one = status == AC_OK && count == 1 && p.event == in_len && events->spans[2] == 0 && !opener->nonce_reused;
   aci_v1_opener_leave(opener, status);
-  return status;
+  return one ? AC_ONE + (int64_t)used : status;
 }
 
 int ac_v1_events_unfinished(const ac_v1_opener *opener, size_t in_len) {

@@ -5,7 +5,9 @@
  *            but for the function table given to ac_init.
  * Order      Object, outputs, inputs; each pointer is followed by its length. `_len` is bytes in use, `_cap` is
  *            bytes available. A pointer may be NULL where its length is 0.
- * Status     Every function that returns int returns AC_OK or a status below, and it must be checked.
+ * Status     Every function that returns int returns AC_OK or a status below, and it must be checked. The two that
+ *            are called for each chunk return int64_t, a status or a length: to look up an output costs a caller in
+ *            Python as much as AES.
  *            A refused call (AC_ERR_ARGUMENT, _CAPACITY, _OVERLAP, _KEY, _STATE, _BUSY, _FORKED, _LIMIT) has
  *            changed nothing, unless its comment says otherwise. After any other error the object is failed for
  *            good, and the outputs hold no plaintext.
@@ -71,7 +73,6 @@ typedef struct ac_sodium {
   int (*sign_seed_keypair)(unsigned char *pk, unsigned char *sk, unsigned char *seed);
   void (*randombytes)(unsigned char *out, unsigned long long out_len);
   void (*memzero)(void *p, size_t len);
-  int (*memcmp)(void *a, void *b, size_t len);
   int (*aes256gcm_is_available)(void);
   int (*aes256gcm_encrypt)(unsigned char *c, unsigned long long *c_len, unsigned char *m,
                            unsigned long long m_len, unsigned char *ad, unsigned long long ad_len,
@@ -205,13 +206,13 @@ int ac_v1_request_open(ac_v1_sealer *sealer, uint8_t *body, size_t body_cap, siz
 size_t ac_v1_event_bytes(const ac_v1_sealer *sealer, size_t plaintext_len, size_t usage_len);
 size_t ac_v1_reply_bytes(const ac_v1_sealer *sealer, size_t plaintext_len, size_t usage_len);
 
-/* One finished SSE event: `data: {...}` and a blank line. `usage` is compact JSON text, shown in clear; none if
- * usage_len is 0. AC_ERR_PRIMITIVE fails the sealer for good. `plaintext` must not overlap `out`. */
-int ac_v1_event_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len, const uint8_t *plaintext,
-                     size_t plaintext_len, const uint8_t *usage, size_t usage_len);
+/* One finished SSE event: `data: {...}` and a blank line. Returns its length, or a status. AC_ERR_PRIMITIVE fails the
+ * sealer for good. `plaintext` must not overlap `out`. */
+int64_t ac_v1_event_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, const uint8_t *plaintext,
+                         size_t plaintext_len);
 
 /* `count` events, joined. The plaintexts stand one behind the other in `plaintexts`; plaintext_lens[i] is the
- * length of the i-th. All of them or none. */
+ * length of the i-th. All of them or none. Each shows `usage`, compact JSON text, in clear; none if usage_len is 0. */
 int ac_v1_events_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len,
                       const uint8_t *plaintexts, size_t plaintexts_len, const size_t *plaintext_lens, size_t count,
                       const uint8_t *usage, size_t usage_len);
@@ -268,10 +269,11 @@ int ac_v1_opener_set(ac_v1_opener *opener, size_t max_event_bytes, size_t max_li
 
 #define AC_V1_EVENTS 64 /* that one call opens at most */
 #define AC_V1_SPAN 3    /* numbers for each event: plaintext_len, usage_pos, usage_len */
-#define AC_ONE 2        /* as AC_OK, in the commonest of cases: see ac_v1_events_open */
+#define AC_ONE 2        /* and more: AC_OK in the commonest of cases, see ac_v1_events_open */
 
-/* Where ac_v1_events_open writes, which the caller sets, and what it has found there. */
+/* What ac_v1_events_open works with, which the caller sets, and what it has found. */
 typedef struct ac_v1_events {
+  ac_v1_opener *opener;
   uint8_t *out;
   size_t out_cap;
   size_t event_cap; /* 1 to AC_V1_EVENTS */
@@ -287,13 +289,13 @@ typedef struct ac_v1_events {
  * other; usage_pos and usage_len say where in `in` the JSON text of an event's usage stands (length 0: none).
  * Comments and `[DONE]` are passed over.
  *   AC_OK            `count` events were opened and `consumed` bytes are done with. count 0: more bytes are needed.
- *   AC_ONE           so it was, and there was one event, without usage, and `in` is all done with: its plaintext has
- *                    out_len bytes, and nothing else need be looked at. No nonce was ever seen twice.
+ *   AC_ONE + n       so it was, and there was one event, without usage, and `in` is all done with: its plaintext has
+ *                    n bytes, and nothing else need be looked at. No nonce was ever seen twice.
  *   AC_PUNT          the first event is for the general parser: it is in[punt_pos .. consumed). count is 0.
  *   AC_ERR_CAPACITY  not even the first event fits; out_len says what it needs. The opener was not changed.
  *   any other        the first event is at fault, count is 0, the opener is failed. An event at fault behind good
  *                    ones is left for the next call. */
-int ac_v1_events_open(ac_v1_opener *opener, ac_v1_events *events, const uint8_t *in, size_t in_len);
+int64_t ac_v1_events_open(ac_v1_events *events, const uint8_t *in, size_t in_len);
 
 /* 1: the in_len bytes that the call above has left over, when it said *count 0, are an unfinished event or line. */
 int ac_v1_events_unfinished(const ac_v1_opener *opener, size_t in_len);

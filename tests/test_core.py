@@ -355,7 +355,7 @@ def test_a_key_that_was_never_set_up() -> None:
     assert lib.ac_aes256gcm_seal(key, out, 32, bytes(12), b"x", 1, b"", 0) == lib.AC_ERR_STATE
     assert lib.ac_aes256gcm_open(key, out, 32, bytes(12), bytes(17), 17, b"", 0) == lib.AC_ERR_STATE
     sealer, opener, size = ffi.new("ac_v1_sealer *"), ffi.new("ac_v1_opener *"), ffi.new("size_t *")
-    assert lib.ac_v1_event_seal(sealer, ffi.new("uint8_t[]", 500), 500, size, b"x", 1, b"", 0) == lib.AC_ERR_STATE
+    assert lib.ac_v1_event_seal(sealer, ffi.new("uint8_t[]", 500), 500, b"x", 1) == lib.AC_ERR_STATE
     assert lib.ac_v1_reply_seal(sealer, ffi.new("uint8_t[]", 500), 500, size, b"x", 1, b"", 0) == lib.AC_ERR_STATE
     assert lib.ac_v1_sealed_open(opener, out, 32, size, b"", 0, b"", 0, b"", 0) == lib.AC_ERR_STATE
     assert lib.ac_v1_opener_set(opener, 1, 1, 0) == lib.AC_ERR_STATE

@@ -17,7 +17,7 @@ CSRC: Final = ROOT / "csrc"
 C_FILES: Final = sorted(path.name for path in CSRC.glob("*.[ch]"))
 
 # The line that a module stands in; what is not named here is HTTP's or the command's, on top. Errors, types and the
-# values that sessions give are everybody's. _stream hands the codecs what the core leaves to them.
+# values that sessions give are everybody's. _opener hands the codecs what the core leaves to them.
 LINES: Final = {
     "_errors": 0,
     "_typing": 0,
@@ -28,7 +28,8 @@ LINES: Final = {
     "hazmat": 4,
     "_envelope": 5,
     "_sse": 5,
-    "_stream": 5,
+    "_opener": 5,
+    "_sealer": 5,
     "_state": 6,
     "client": 6,
     "node": 6,
@@ -85,8 +86,8 @@ def test_imports_are_found() -> None:
     """Else the tests below would pass over an empty list."""
     assert ("_native", True) in set(imports_of(Path("_core.py")))
     assert ("nacl", False) in set(imports_of(Path("_core.py")))
-    assert {("_envelope", True), ("_core", True)} <= set(imports_of(Path("_stream.py")))
-    assert ("_stream", True) in set(imports_of(Path("client.py")))
+    assert {("_envelope", True), ("_core", True)} <= set(imports_of(Path("_opener.py")))
+    assert ("_opener", True) in set(imports_of(Path("client.py")))
     assert any(own and line_of(name) < TOP for name, own in imports_of(Path("server/node.py")))
 
 

@@ -71,7 +71,7 @@ def objects() -> dict[str, Any]:
         "Request": new_node().open_request(new_client().seal_request(PLAIN, stream=True)),
         "opener": pair.client._opener,
         "sealer": pair.node._sealer,
-        "scratch": pair.node._sealer._places[0][5],
+        "scratch": pair.node._sealer._places[0][4],
     }
 
 
@@ -230,7 +230,7 @@ def zero(session: ac.ClientSession | ac.NodeSession) -> bool:
 
 
 def scratch_of(session: ac.ClientSession | ac.NodeSession) -> Scratch:
-    scratch = session._opener._scratch if isinstance(session, ac.ClientSession) else session._sealer._places[0][5]
+    scratch = session._opener._scratch if isinstance(session, ac.ClientSession) else session._sealer._places[0][4]
     assert scratch is not None
     return scratch
 

@@ -27,10 +27,9 @@ from helpers import (
 def opened_by_c(event: bytes) -> bool:
     """Whether the C reader takes the event itself, by asking it."""
     pair = SessionPair()
-    opener = native(pair.client)
     out = ffi.new("uint8_t[]", 4096)
-    events = ffi.new("ac_v1_events *", {"out": out, "out_cap": 4096, "event_cap": 1})
-    status = lib.ac_v1_events_open(opener, events, event, len(event))
+    events = ffi.new("ac_v1_events *", {"opener": native(pair.client), "out": out, "out_cap": 4096, "event_cap": 1})
+    status = lib.ac_v1_events_open(events, event, len(event))
     return bool(status != lib.AC_PUNT)
 
 

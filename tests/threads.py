@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
+
+import atoma_crypto as ac
 
 THREADS: Final = 8
+_Result = TypeVar("_Result")
 
 
 def run(work: Callable[[int], None], threads: int = THREADS) -> None:
@@ -34,3 +38,12 @@ def run(work: Callable[[int], None], threads: int = THREADS) -> None:
         sys.setswitchinterval(before)
     if failed:
         raise failed[0]
+
+
+def insist(call: Callable[[], _Result]) -> _Result:
+    """Call until no other thread is in the way."""
+    while True:
+        try:
+            return call()
+        except ac.ConcurrentUseError:  # noqa: PERF203 - that is what is waited for
+            time.sleep(0)  # on one core that thread must run

@@ -45,7 +45,6 @@ _TABLE: Final = {
     "sign_seed_keypair": "crypto_sign_seed_keypair",
     "randombytes": "randombytes",
     "memzero": "sodium_memzero",
-    "memcmp": "sodium_memcmp",
     "aes256gcm_is_available": "crypto_aead_aes256gcm_is_available",
     "aes256gcm_encrypt": "crypto_aead_aes256gcm_encrypt",
     "aes256gcm_decrypt": "crypto_aead_aes256gcm_decrypt",
@@ -144,6 +143,7 @@ def is_final(exc: BaseException) -> bool:
 # ---- buffers and lifetime --------------------------------------------------------------------------------------------
 
 
+SIZE_MAX: Final = 2 ** (8 * ffi.sizeof("size_t")) - 1
 _BYTES: Final = ffi.typeof("uint8_t[]")
 _from_buffer: Final = ffi.from_buffer
 

@@ -94,9 +94,10 @@ class _Handle:
     @property
     def native(self) -> _core.CData:
         """What the C core takes; for this package only. SessionClosedError."""
-        if self._native is None:
+        native = self._native  # read once: another thread may close
+        if native is None:
             raise SessionClosedError("this key is closed")
-        return self._native
+        return native
 
     def close(self) -> None:
         """Wipe the key, at once or when the last thread that is using it is done. Harmless when done twice."""
@@ -141,7 +142,8 @@ class SecretKey(_Handle):
     @property
     def public_key(self) -> PublicKey:
         """The key to publish. SessionClosedError after close()."""
-        return PublicKey.from_bytes(ffi.buffer(self.native.public_key)[:])
+        native = self.native  # held until its bytes are copied: a member does not keep its struct from being freed
+        return PublicKey.from_bytes(ffi.buffer(native.public_key)[:])
 
     def __enter__(self) -> "SecretKey":
         return self
@@ -172,7 +174,8 @@ class SigningKey(_Handle):
     @property
     def public_key(self) -> bytes:
         """The Ed25519 public key, 32 bytes. SessionClosedError after close()."""
-        return bytes(ffi.buffer(self.native.secret)[lib.AC_SIGN_SEED_BYTES :])
+        native = self.native  # as above
+        return bytes(ffi.buffer(native.secret)[lib.AC_SIGN_SEED_BYTES :])
 
     def __enter__(self) -> "SigningKey":
         return self

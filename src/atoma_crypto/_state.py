@@ -183,7 +183,8 @@ class Session(ABC):
             self._fail()
 
     def _fail(self) -> None:
-        self._move(State.FAILED)
+        if self._state is not State.CLOSED:  # by another thread
+            self._move(State.FAILED)
         try:  # noqa: SIM105 - contextlib is not worth its import here
             self._wipe()
         except ConcurrentUseError:

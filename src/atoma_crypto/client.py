@@ -5,12 +5,12 @@ import time
 import warnings
 from collections.abc import Iterator
 
-from . import _core, _envelope, _state
-from ._errors import LocalProtocolError, NonceReuseWarning
+from . import _core, _envelope
+from ._errors import ConcurrentUseError, LocalProtocolError, NonceReuseWarning
 from ._events import NEED_DATA, Chunk, EndOfStream, Limits, NeedData
 from ._keys import PublicKey
-from ._state import CLIENT, Clock, Session, require_protocol
-from ._stream import V1Opener
+from ._opener import V1Opener
+from ._state import CLIENT, Clock, Session, State, require_protocol
 from ._typing import Buffer, NonceReuse, Protocol
 
 _U64_MAX = 2**64 - 1
@@ -144,58 +144,83 @@ class ClientSession(Session):
         finally:
             self._end()
 
-    def next_event(self) -> Chunk | EndOfStream | NeedData:  # noqa: PLR0912 - flat, as it runs for each chunk
+    def next_event(self) -> Chunk | EndOfStream | NeedData:
         """The next chunk, verified; NEED_DATA if it is not complete; EndOfStream after receive_eof(), then for ever.
 
         FramingError, AuthenticationError, NonceReuseError, MessageTooLargeError, and TruncatedStreamError if the bytes
         ended inside an event: the session has failed. Chunks that came before the fault are given first.
         """
-        opener = self._opener
-        if opener.ready and not self._inside:
-            try:
-                return opener.ready.popleft()
-            except IndexError:  # another thread has it
-                pass
-            except BaseException as exc:
-                self._judge(exc)
-                raise
-        # _begin and _end, without two calls more for each chunk
-        if self._pid != _state._pid or not self._lock.acquire(False):
-            self._begin("next_event")
-        elif self._inside or "next_event" not in self._allowed:
-            self._refuse("next_event")
-        self._inside = True
         try:
-            chunk = opener.ready.popleft() if opener.ready else opener.next_chunk()
-            if chunk is not None:
-                if opener.nonce_reused and not self._warned:
-                    self._warn(chunk)
-                return chunk
-            if self._end_of_stream is not None:
-                return self._end_of_stream
-            if "next_event, end" not in self._allowed:
-                return NEED_DATA
-            opener.end()
-            self._end_of_stream = EndOfStream(opener.chunk_count, opener.usage)
-            self._step("next_event, end")
-            opener.close()
+            chunk = self._opener.next_one()
+        except BaseException:  # an interrupt: it raises nothing of its own
+            self._fail()
+            raise
+        return self._next_event() if chunk is None else chunk
+
+    def _next_event(self) -> Chunk | EndOfStream | NeedData:
+        """As next_event(), whatever the case is."""
+        opener = self._opener
+        if self._inside or "next_event" not in self._allowed:
+            self._require("next_event")
+        if self._end_of_stream is not None:
             return self._end_of_stream
-        except NonceReuseWarning:  # the caller made it an error; the chunk is kept for the next call
+        if "receive_data" in self._allowed and opener.wants_data():
+            return NEED_DATA
+        try:
+            if opener.take():
+                event = self._read()
+                opener.give()
+                if event is not None:
+                    return event
+        except NonceReuseWarning:  # the caller made it an error: nothing is lost
             raise
         except BaseException as exc:
-            self._judge(exc)
+            failed = "next_event" not in self._allowed  # by another thread
+            self._fail()
+            if failed and isinstance(exc, Exception):
+                self._require("next_event")
             raise
+        self._require("next_event")
+        raise ConcurrentUseError("another thread is inside this session, or was interrupted there")
+
+    def _read(self) -> Chunk | EndOfStream | NeedData | None:
+        """By whoever has taken the opener's place. None: another thread is about to end or close the session."""
+        opener = self._opener
+        ended = "next_event, end" in self._allowed  # asked first: nothing is received after that
+        chunk = opener.next_chunk()
+        if chunk is None:
+            return self._without_chunk(ended)
+        if opener.nonce_reused and not self._warned:
+            self._warn(chunk)
+        return chunk
+
+    def _without_chunk(self, ended: bool) -> EndOfStream | NeedData | None:
+        """What there is where no complete event is left."""
+        if self._end_of_stream is not None:
+            return self._end_of_stream
+        if "next_event" not in self._allowed:
+            return None
+        if not ended:
+            return NEED_DATA
+        opener = self._opener
+        opener.end()
+        end = EndOfStream(opener.chunk_count, opener.usage)
+        try:
+            self._begin("next_event, end")
+        except ConcurrentUseError:
+            return None
+        try:
+            self._end_of_stream = end
+            self._step("next_event, end")
+            opener.close(reading=True)
         finally:
-            self._inside = False
-            try:  # noqa: SIM105 - as in _end
-                self._lock.release()
-            except RuntimeError:
-                pass
+            self._end()
+        return end
 
     def _warn(self, chunk: Chunk) -> None:
         self._warned = True
-        # events() may stand between this, next_event() and the caller
-        level = 4 if sys._getframe(2).f_code is ClientSession.events.__code__ else 3
+        # _read(), _next_event(), next_event() and perhaps events() stand between this and the caller
+        level = 6 if sys._getframe(4).f_code is ClientSession.events.__code__ else 5
         try:
             warnings.warn(
                 "the node sealed several events under one nonce: they are neither secret nor authentic "
@@ -205,6 +230,7 @@ class ClientSession(Session):
             )
         except NonceReuseWarning:
             self._opener.put_back(chunk)
+            self._opener.give()
             raise
 
     def events(self) -> Iterator[Chunk | EndOfStream]:
@@ -218,7 +244,7 @@ class ClientSession(Session):
                 return
 
     def _wipe(self) -> None:
-        self._opener.close()
+        self._opener.close(reading=self._state is State.FAILED)
 
     def __enter__(self) -> "ClientSession":
         return self

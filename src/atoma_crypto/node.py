@@ -7,8 +7,8 @@ from . import _envelope
 from ._errors import EnvelopeError, LocalProtocolError, MessageTooLargeError
 from ._events import Limits, Request
 from ._keys import SecretKey, SigningKey
+from ._sealer import V1Sealer
 from ._state import NODE, Clock, Session, require_protocol
-from ._stream import V1Sealer
 from ._typing import Buffer, Protocol, Usage
 
 

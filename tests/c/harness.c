@@ -176,12 +176,22 @@ exchange exchange_make(const ac_signing_key *signing) {
   return x;
 }
 
+int event_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len, const uint8_t *plaintext,
+               size_t plaintext_len, const uint8_t *usage, size_t usage_len) {
+  if (usage_len != 0)
+    return ac_v1_events_seal(sealer, out, out_cap, out_len, plaintext, plaintext_len, &plaintext_len, 1, usage, usage_len);
+  const int64_t status = ac_v1_event_seal(sealer, out, out_cap, plaintext, plaintext_len);
+  if (status < 0) return (int)status;
+  *out_len = (size_t)status;
+  return AC_OK;
+}
+
 bytes seal_event(ac_v1_sealer *sealer, const char *plaintext, const char *usage) {
   const view p = view_of(plaintext), u = view_of(usage);
   bytes event = bytes_new(ac_v1_event_bytes(sealer, p.len, u.len));
   bytes exact = bytes_copy(p.at, p.len), exact_usage = bytes_copy(u.at, u.len);
   size_t len = 0;
-  CHECK_STATUS(ac_v1_event_seal(sealer, event.at, event.len, &len, exact.at, exact.len, exact_usage.at, u.len), AC_OK);
+  CHECK_STATUS(event_seal(sealer, event.at, event.len, &len, exact.at, exact.len, exact_usage.at, u.len), AC_OK);
   CHECK(len == event.len);
   bytes_free(&exact);
   bytes_free(&exact_usage);
@@ -191,10 +201,11 @@ bytes seal_event(ac_v1_sealer *sealer, const char *plaintext, const char *usage)
 view event_data(const bytes *event) { return (view){event->at + 6, event->len - 8}; }
 
 int events_open(ac_v1_opener *opener, ac_v1_events *events, view in) {
-  const int status = ac_v1_events_open(opener, events, in.at, in.len);
-  if (status != AC_ONE) return status;
+  events->opener = opener;
+  const int64_t status = ac_v1_events_open(events, in.at, in.len);
+  if (status < AC_ONE) return (int)status;
   CHECK(events->count == 1 && events->consumed == in.len && events->out_len == events->spans[0] &&
-        events->spans[2] == 0 && !opener->nonce_reused);
+        (int64_t)events->out_len == status - AC_ONE && events->spans[2] == 0 && !opener->nonce_reused);
   return AC_OK;
 }
 

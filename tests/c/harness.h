@@ -113,10 +113,13 @@ typedef struct exchange {
 exchange exchange_make(const ac_signing_key *signing);
 ac_signing_key some_signing_key(void);
 ac_v1_envelope envelope_of(view json);
+/* ac_v1_event_seal, or ac_v1_events_seal for one event that shows its usage. */
+int event_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len, const uint8_t *plaintext,
+               size_t plaintext_len, const uint8_t *usage, size_t usage_len);
 bytes seal_event(ac_v1_sealer *sealer, const char *plaintext, const char *usage);
 view event_data(const bytes *event); /* its JSON */
 /* Open one event alone. The plaintext, or nothing. */
-/* ac_v1_events_open, AC_ONE looked into and told as AC_OK. */
+/* ac_v1_events_open with this opener, AC_ONE looked into and told as AC_OK. */
 int events_open(ac_v1_opener *opener, ac_v1_events *events, view in);
 int open_event_alone(ac_v1_opener *opener, bytes *plaintext, view event);
 

@@ -133,8 +133,6 @@ uint32_t random_below(uint32_t bound) {
 
 static void mem_zero(void *p, size_t len) { sodium_memzero(p, len); }
 
-static int mem_cmp(void *a, void *b, size_t len) { return sodium_memcmp(a, b, len); }
-
 const ac_sodium sodium_table = {
     .scalarmult = scalarmult,
     .scalarmult_base = scalarmult_base,
@@ -144,7 +142,6 @@ const ac_sodium sodium_table = {
     .sign_seed_keypair = sign_seed_keypair,
     .randombytes = random_bytes,
     .memzero = mem_zero,
-    .memcmp = mem_cmp,
     .aes256gcm_is_available = crypto_aead_aes256gcm_is_available,
     .aes256gcm_encrypt = aes_encrypt,
     .aes256gcm_decrypt = aes_decrypt,

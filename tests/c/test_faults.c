@@ -15,7 +15,7 @@ static void sealer_fails(primitive in, unsigned after, int writer) {
   size_t len = 99;
   bytes_append(&plaintext, text, 1);
   fault_plant(in, REFUSES, after);
-  CHECK_STATUS(writer == 0   ? ac_v1_event_seal(&x.sealer, out.at, out.len, &len, plaintext.at, TEXT, NULL, 0)
+  CHECK_STATUS(writer == 0   ? event_seal(&x.sealer, out.at, out.len, &len, plaintext.at, TEXT, NULL, 0)
                : writer == 1 ? ac_v1_reply_seal(&x.sealer, out.at, out.len, &len, plaintext.at, TEXT, NULL, 0)
                              : ac_v1_events_seal(&x.sealer, out.at, out.len, &len, plaintext.at, plaintext.len, lens, 3,
                                                  NULL, 0),
@@ -24,7 +24,7 @@ static void sealer_fails(primitive in, unsigned after, int writer) {
   CHECK(x.sealer.state == AC_STATE_FAILED && x.sealer.busy == 0);
   CHECK(!holds_run_of(&x.sealer, sizeof x.sealer, &signing, sizeof signing));
   CHECK(!holds_run_of(&x.sealer, sizeof x.sealer, before.aes.words, 32));
-  CHECK_STATUS(ac_v1_event_seal(&x.sealer, out.at, out.len, &len, plaintext.at, TEXT, NULL, 0), AC_ERR_STATE);
+  CHECK_STATUS(event_seal(&x.sealer, out.at, out.len, &len, plaintext.at, TEXT, NULL, 0), AC_ERR_STATE);
   CHECK_STATUS(ac_v1_reply_seal(&x.sealer, out.at, out.len, &len, plaintext.at, TEXT, NULL, 0), AC_ERR_STATE);
   CHECK_STATUS(ac_v1_sealer_close(&x.sealer), AC_OK);
   bytes_free(&out);

@@ -100,11 +100,11 @@ static void seal_and_open(exchange *x) {
       uint8_t *const event = guarded_at(&out, side, event_len);
       ac_v1_events events = {.event_cap = 1};
       size_t sealed_len = 0;
-      CHECK_STATUS(ac_v1_event_seal(&x->sealer, event, event_len, &sealed_len, from, len, spent, usage_len), AC_OK);
+      CHECK_STATUS(event_seal(&x->sealer, event, event_len, &sealed_len, from, len, spent, usage_len), AC_OK);
       CHECK(sealed_len == event_len);
       const uint8_t *const received = guarded_copy(&in, side, event, event_len);
       ac_v1_opener opener = x->opener;
-      CHECK_STATUS(ac_v1_events_open(&opener, &events, received, event_len), AC_ERR_CAPACITY); /* a tag is always there */
+      CHECK_STATUS(events_open(&opener, &events, (view){received, event_len}), AC_ERR_CAPACITY); /* a tag is always there */
       const size_t need = events.out_cap = events.out_len;
       CHECK(need >= len + AC_TAG_BYTES && need <= len + AC_TAG_BYTES + 2);
       uint8_t *const opened = events.out = guarded_at(&out, side, need);

@@ -35,7 +35,7 @@ static void *work(void *p) {
     size_t len = 0;
     const int status =
         batch ? ac_v1_events_seal(w->sealer, out.at, out.len, &len, (const uint8_t *)text, TEXT, lens, 2, NULL, 0)
-              : ac_v1_event_seal(w->sealer, out.at, out.len, &len, (const uint8_t *)text, TEXT, NULL, 0);
+              : event_seal(w->sealer, out.at, out.len, &len, (const uint8_t *)text, TEXT, NULL, 0);
     if (status == AC_OK) {
       keep_nonce(w, &out, batch ? len / 2 : len);
       if (batch) {
@@ -115,7 +115,7 @@ static void *visit(void *p) {
     v->status = open_event_alone(&v->x->opener, &out, viewed(v->event));
   } else {
     out = bytes_new(ac_v1_event_bytes(&v->x->sealer, TEXT, 0));
-    v->status = ac_v1_event_seal(&v->x->sealer, out.at, out.len, &len, (const uint8_t *)text, TEXT, NULL, 0);
+    v->status = event_seal(&v->x->sealer, out.at, out.len, &len, (const uint8_t *)text, TEXT, NULL, 0);
   }
   bytes_free(&out);
   (void)pthread_mutex_lock(&gate.mutex);
@@ -157,7 +157,7 @@ static int reply_status(ac_v1_sealer *sealer) {
 static int event_status(ac_v1_sealer *sealer) {
   bytes out = bytes_new(ac_v1_event_bytes(sealer, TEXT, 0));
   size_t len = 0;
-  const int status = ac_v1_event_seal(sealer, out.at, out.len, &len, (const uint8_t *)text, TEXT, NULL, 0);
+  const int status = event_seal(sealer, out.at, out.len, &len, (const uint8_t *)text, TEXT, NULL, 0);
   bytes_free(&out);
   return status;
 }

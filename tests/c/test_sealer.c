@@ -16,7 +16,7 @@ static int write(writer w, ac_v1_sealer *s, bytes *out, size_t *len, size_t usag
   int status;
   if (w == EVENTS) bytes_append(&plaintext, text, 1);
   if (w == EVENT)
-    status = ac_v1_event_seal(s, out->at, out->len, len, plaintext.at, plaintext.len, usage.at, usage_len);
+    status = event_seal(s, out->at, out->len, len, plaintext.at, plaintext.len, usage.at, usage_len);
   else if (w == REPLY)
     status = ac_v1_reply_seal(s, out->at, out->len, len, plaintext.at, plaintext.len, usage.at, usage_len);
   else
@@ -77,7 +77,7 @@ static void overlap(void) {
     const ac_v1_sealer before = x.sealer;
     bytes same = bytes_copy(room.at, room.len);
     const int apart = at == 0 || at == TEXT + need;
-    CHECK_STATUS(ac_v1_event_seal(&x.sealer, room.at + TEXT, need, &len, room.at + at, TEXT, NULL, 0),
+    CHECK_STATUS(event_seal(&x.sealer, room.at + TEXT, need, &len, room.at + at, TEXT, NULL, 0),
                  apart ? AC_OK : AC_ERR_OVERLAP);
     if (!apart) {
       CHECK_SAME(room, same);
@@ -86,14 +86,14 @@ static void overlap(void) {
     bytes_free(&same);
   }
   /* capacity that is not used may overlap, but not one byte of what is */
-  CHECK_STATUS(ac_v1_event_seal(&x.sealer, room.at, room.len, &len, room.at + need, TEXT, NULL, 0), AC_OK);
-  CHECK_STATUS(ac_v1_event_seal(&x.sealer, room.at, room.len, &len, room.at + need - 1, TEXT, NULL, 0), AC_ERR_OVERLAP);
+  CHECK_STATUS(event_seal(&x.sealer, room.at, room.len, &len, room.at + need, TEXT, NULL, 0), AC_OK);
+  CHECK_STATUS(event_seal(&x.sealer, room.at, room.len, &len, room.at + need - 1, TEXT, NULL, 0), AC_ERR_OVERLAP);
   CHECK_STATUS(ac_v1_reply_seal(&x.sealer, room.at, room.len, &len, room.at + reply_need, TEXT, NULL, 0), AC_OK);
   CHECK_STATUS(ac_v1_reply_seal(&x.sealer, room.at, room.len, &len, room.at + reply_need - 1, TEXT, NULL, 0),
                AC_ERR_OVERLAP);
   memset(room.at, ' ', room.len); /* a usage must be one line */
   const size_t with_usage = ac_v1_event_bytes(&x.sealer, 0, TEXT);
-  CHECK_STATUS(ac_v1_event_seal(&x.sealer, room.at, room.len, &len, NULL, 0, room.at + with_usage - 1, TEXT),
+  CHECK_STATUS(event_seal(&x.sealer, room.at, room.len, &len, NULL, 0, room.at + with_usage - 1, TEXT),
                AC_ERR_OVERLAP);
   bytes_free(&room);
 }
@@ -114,7 +114,7 @@ static void arguments(void) {
   CHECK(ac_v1_reply_bytes(&x.sealer, (size_t)AC_GCM_MAX_BYTES, 0) != SIZE_MAX);
   for (unsigned byte = 0; byte < 0x20; byte++) { /* would break the event's one line */
     const uint8_t usage[3] = {'{', (uint8_t)byte, '}'};
-    CHECK_STATUS(ac_v1_event_seal(&x.sealer, out.at, out.len, &len, p, TEXT, usage, 3), AC_ERR_ARGUMENT);
+    CHECK_STATUS(event_seal(&x.sealer, out.at, out.len, &len, p, TEXT, usage, 3), AC_ERR_ARGUMENT);
   }
   CHECK(bytes_untouched(&out) && len == 99 && memcmp(&x.sealer, &before, sizeof before) == 0);
   CHECK_STATUS(ac_v1_events_seal(&x.sealer, NULL, 0, &len, NULL, 0, NULL, 0, NULL, 0), AC_OK);

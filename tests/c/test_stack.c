@@ -34,7 +34,7 @@ static void open_request(void) {
 }
 
 static void seal_answer(void) {
-  x.status = ac_v1_event_seal(&x.sealer, x.event.at, x.event.len, &x.event_len, x.text, TEXT, NULL, 0);
+  x.status = event_seal(&x.sealer, x.event.at, x.event.len, &x.event_len, x.text, TEXT, NULL, 0);
 }
 
 static void open_answer(void) {

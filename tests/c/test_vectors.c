@@ -182,7 +182,7 @@ static void seal_chunk(size_t i, int is_signed) {
   ac_v1_sealer batch = sealer;
   CHECK(ac_v1_event_bytes(&sealer, plaintext.len, usage.len) == want.len);
   CHECK_STATUS(
-      ac_v1_event_seal(&sealer, out.at, out.len, &len, plaintext.at, plaintext.len, usage.at, usage.len), AC_OK);
+      event_seal(&sealer, out.at, out.len, &len, plaintext.at, plaintext.len, usage.at, usage.len), AC_OK);
   CHECK_SAME(((view){out.at, len}), want);
   CHECK_STATUS(ac_v1_events_seal(&batch, out.at, out.len, &len, plaintext.at, plaintext.len, &plaintext.len, 1,
                                  usage.at, usage.len),
@@ -201,7 +201,7 @@ static void signature_of(view plaintext, view digest, view want) {
   ac_v1_sealer sealer = node(vec_request, vec_stream_nonce, 1);
   bytes out = bytes_new(ac_v1_event_bytes(&sealer, plaintext.len, 0));
   size_t len = 0;
-  CHECK_STATUS(ac_v1_event_seal(&sealer, out.at, out.len, &len, plaintext.at, plaintext.len, NULL, 0), AC_OK);
+  CHECK_STATUS(event_seal(&sealer, out.at, out.len, &len, plaintext.at, plaintext.len, NULL, 0), AC_OK);
   CHECK_SAME(member(event_data(&out), "signature"), want);
   bytes_free(&out);
 }

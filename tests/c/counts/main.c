@@ -73,8 +73,6 @@ static void random_bytes(unsigned char *out, unsigned long long out_len) {
 
 static void mem_zero(void *p, size_t len) { sodium_memzero(p, len); }
 
-static int mem_cmp(void *a, void *b, size_t len) { return sodium_memcmp(a, b, len); }
-
 static int aes_encrypt(unsigned char *c, unsigned long long *c_len, unsigned char *m, unsigned long long m_len,
                        unsigned char *ad, unsigned long long ad_len, unsigned char *nsec, unsigned char *npub,
                        unsigned char *k) {
@@ -96,7 +94,6 @@ static const ac_sodium table = {
     .sign_seed_keypair = sign_seed_keypair,
     .randombytes = random_bytes,
     .memzero = mem_zero,
-    .memcmp = mem_cmp,
     .aes256gcm_is_available = crypto_aead_aes256gcm_is_available,
     .aes256gcm_encrypt = aes_encrypt,
     .aes256gcm_decrypt = aes_decrypt,
@@ -158,11 +155,12 @@ static int seal_events(size_t count) {
 }
 
 static int open_some(size_t most, const uint8_t *in, size_t in_len) {
+  x.found.opener = &x.opener;
   x.found.out = x.out;
   x.found.out_cap = sizeof x.out;
   x.found.event_cap = most;
-  const int status = ac_v1_events_open(&x.opener, &x.found, in, in_len);
-  return status == AC_ONE ? AC_OK : status;
+  const int64_t status = ac_v1_events_open(&x.found, in, in_len);
+  return status >= AC_ONE ? AC_OK : (int)status;
 }
 
 static int open_events(size_t count) { return open_some(count, x.events, x.events_len); }

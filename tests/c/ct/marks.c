@@ -118,12 +118,6 @@ static void mem_zero(void *p, size_t len) {
   make_public(p, len);
 }
 
-static int mem_cmp(void *a, void *b, size_t len) {
-  int status = sodium_memcmp(a, b, len);
-  computed(&status, sizeof status, is_secret(a, len) | is_secret(b, len));
-  return status;
-}
-
 /* Only the self-test of ac_init calls these two: their own use of secrets is libsodium's affair. */
 static int aes_encrypt(unsigned char *c, unsigned long long *c_len, unsigned char *m, unsigned long long m_len,
                        unsigned char *ad, unsigned long long ad_len, unsigned char *nsec, unsigned char *npub,
@@ -150,7 +144,6 @@ const ac_sodium ct_sodium = {
     .sign_seed_keypair = sign_seed_keypair,
     .randombytes = random_bytes,
     .memzero = mem_zero,
-    .memcmp = mem_cmp,
     .aes256gcm_is_available = crypto_aead_aes256gcm_is_available,
     .aes256gcm_encrypt = aes_encrypt,
     .aes256gcm_decrypt = aes_decrypt,

@@ -38,7 +38,6 @@ static void must(int good, const char *what) {
 }
 
 static void mem_zero(void *p, size_t len) { sodium_memzero(p, len); }
-static int mem_cmp(void *a, void *b, size_t len) { return sodium_memcmp(a, b, len); }
 
 static void seal_ours(size_t b, size_t len) {
   must(backends[b]->seal(words[b], sealed, nonce, text, len, NULL, 0) == AC_OK, "our seal");
@@ -109,7 +108,6 @@ int main(int argc, char **argv) {
   const int rounds = argc > 1 ? atoi(argv[1]) : 11;
   must(sodium_init() >= 0 && crypto_aead_aes256gcm_is_available(), "libsodium has no AES here");
   aci_sodium.memzero = mem_zero;
-  aci_sodium.memcmp = mem_cmp;
   (void)aci_cpu_detect();
   randombytes_buf(key, sizeof key);
   for (size_t i = 0; i < MOST; i++) text[i] = (uint8_t)(i * 7);
