@@ -5,11 +5,14 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 SDK_VENV ?= .venv-sdk
 SDK_STAMP = $(SDK_VENV)/.installed
+PEERS_VENV ?= .venv-peers
+PEERS_STAMP = $(PEERS_VENV)/.installed
+BENCH_STAMP = $(VENV)/.installed-bench
 # Half of the tests wait for a server or a program. pytest-benchmark and pytest-xdist do not go together.
 PYTEST = $(BIN)/python -m pytest -p no:benchmark -n 4
 SOURCES = pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 
-.PHONY: demo test test-all test-c ct counts counts-update coverage lint types build clean
+.PHONY: demo test test-all test-c ct counts counts-update bench bench-check coverage lint types build clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## a confidential chat, seen from both ends and from the middle; CHAT=1 keeps the prompt open
@@ -57,6 +60,16 @@ counts: $(STAMP)  ## instructions of fixed operations, against those written dow
 counts-update: $(STAMP)  ## write them down anew
 	$(MAKE) -C tests/c/counts PYTHON=$(abspath $(BIN)/python) update
 
+# Everything, and every peer, so many times over. With DOCS=docs, docs/benchmarks.md and its plot are made anew.
+ROUNDS ?= 5
+bench: $(BENCH_STAMP) $(SDK_STAMP) $(PEERS_STAMP)  ## benchmarks beside all peers: tables, a plot and JSON in .cache/bench
+	@$(MAKE) -s -C tests/c/speed PYTHON=$(abspath $(BIN)/python) build
+	@$(BIN)/python benchmarks/compare.py --speed .cache/c-speed/speed --peers $(PEERS_VENV)/bin/python \
+	  --sdk $(SDK_VENV)/bin/python --rounds $(ROUNDS) $(if $(DOCS),--docs $(DOCS))
+
+bench-check: $(STAMP)  ## each benchmark once: whether what it measures is right
+	$(BIN)/python -m pytest -q benchmarks --benchmark-disable
+
 build: $(STAMP)
 
 $(STAMP): $(SOURCES)
@@ -70,5 +83,14 @@ $(SDK_STAMP): tests/requirements-sdk.txt
 	$(SDK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-sdk.txt
 	touch $@
 
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+$(PEERS_STAMP): benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(SDK_VENV) .cache build dist src/*.egg-info src/atoma_crypto/_native.*so
+	rm -rf $(VENV) $(SDK_VENV) $(PEERS_VENV) .cache build dist src/*.egg-info src/atoma_crypto/_native.*so

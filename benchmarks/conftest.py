@@ -14,6 +14,16 @@ ROUND_NS = 4_000_000
 ROUNDS = 21
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who does the same thing runs one after the other: a machine that slows down does so for all of them."""
+
+    def same(item: pytest.Function) -> tuple[str, str, bool]:
+        values = item.callspec.params if hasattr(item, "callspec") else {}
+        return item.path.name, str(values.get("size", values.get("name", ""))), "open" in item.name
+
+    items.sort(key=same)  # type: ignore[arg-type] # all of them are functions
+
+
 @pytest.fixture
 def run(benchmark: BenchmarkFixture) -> Run:
     """run(operation, who, function, per=1, fresh=None): with `fresh`, each call is given a new one, made untimed."""

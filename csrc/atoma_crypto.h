@@ -267,7 +267,7 @@ int ac_v1_request_seal(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_
 /* How the opener takes a stream; to be called before its first byte. */
 int ac_v1_opener_set(ac_v1_opener *opener, size_t max_event_bytes, size_t max_line_bytes, int refuse_nonce_reuse);
 
-#define AC_V1_EVENTS 64 /* that one call opens at most */
+#define AC_V1_EVENTS 32 /* that one call opens at most */
 #define AC_V1_SPAN 3    /* numbers for each event: plaintext_len, usage_pos, usage_len */
 #define AC_ONE 2        /* and more: AC_OK in the commonest of cases, see ac_v1_events_open */
 

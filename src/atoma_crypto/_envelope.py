@@ -198,13 +198,17 @@ def write_usage(usage: Usage | None) -> bytes:
         raise ValueError("usage is nested too deeply") from None
 
 
+_UNESCAPED: Final = json.JSONEncoder(ensure_ascii=False)
+
+
 def write_model(model: str) -> bytes:
     """A model's name as a JSON string in UTF-8, unescaped where JSON allows it (a router re-prints it so)."""
     if not isinstance(model, str):
         raise TypeError(f"model must be str, not {type(model).__name__}")
-    if not _encodable(model):
-        raise ValueError("model holds half of a surrogate pair")
-    return json.dumps(model, ensure_ascii=False).encode("utf-8")
+    try:
+        return _UNESCAPED.encode(model).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("model holds half of a surrogate pair") from None
 
 
 _BODY_MEMBERS: Final = frozenset(("stream",))

@@ -26,6 +26,8 @@ class State(Enum):
     FAILED = "failed"
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # there is one of each: a function of Python's less for each step
+
 
 Action: TypeAlias = Literal[
     "seal_request",

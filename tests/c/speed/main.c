@@ -82,6 +82,18 @@ static double timed(void (*work)(size_t, size_t), size_t b, size_t len) {
   return least;
 }
 
+#if ACI_X86_64
+/* The most of a few: whatever disturbs it, a limit is what the units can do. */
+static double most(double (*limit)(void)) {
+  double found = 0;
+  for (size_t run = 0; run < 5; run++) {
+    const double each = limit();
+    if (each > found) found = each;
+  }
+  return found;
+}
+#endif
+
 /* Each must open what the other has sealed, before anything is timed. */
 static void agree(size_t b, size_t len) {
   memset(opened, 0, len);
@@ -120,9 +132,9 @@ int main(int argc, char **argv) {
   for (int round = 0; round < rounds; round++) {
     printf("%s{\"round\": %d", round == 0 ? "[" : ",\n", round);
 #if ACI_X86_64
-    printf(", \"limit128\": %.2f", limit128());
-    if (aci_gcm_vaes.usable()) printf(", \"limit256\": %.2f", limit256());
-    if (aci_gcm_vaes512.usable()) printf(", \"limit512\": %.2f", limit512());
+    printf(", \"limit128\": %.2f", most(limit128));
+    if (aci_gcm_vaes.usable()) printf(", \"limit256\": %.2f", most(limit256));
+    if (aci_gcm_vaes512.usable()) printf(", \"limit512\": %.2f", most(limit512));
 #endif
     print_all("libsodium", expand_theirs, seal_theirs, open_theirs, 0, MOST);
     for (size_t b = 0; b < BACKENDS; b++) {
