@@ -197,7 +197,7 @@ static void soup(const sealed *s) {
 /* ---- limits ---- */
 
 static int status_of(const sealed *s, const bytes *stream, size_t cut, size_t max_event, size_t max_line) {
-  reader r = reader_make(&s->opener, 64, 4096);
+  reader r = reader_make(&s->opener, AC_V1_EVENTS, 4096);
   CHECK_STATUS(ac_v1_opener_set(&r.opener, max_event, max_line, 0), AC_OK);
   reader_feed(&r, stream->at, cut);
   if (r.status == AC_OK) reader_feed(&r, stream->at + cut, stream->len - cut);

@@ -247,7 +247,7 @@ void test_vectors(void) {
   open_reply(vec_reply, 1);
   open_reply(vec_reply_unsigned, 1);
   refuse_reuse(1);
-  refuse_reuse(64);
+  refuse_reuse(AC_V1_EVENTS);
   reflection();
   signature_of(vec_request_hashed, vec_request_hash, vec_request_signature);
   signature_of(vec_attestation_hashed, vec_attestation_hash, vec_attestation_signature);
