@@ -13,6 +13,7 @@ typedef __m128i vec;
 #define V_LOAD(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define V_STORE(p, a) _mm_storeu_si128((__m128i *)(void *)(p), (a))
 #define V_XOR(a, b) _mm_xor_si128((a), (b))
+#define V_XOR3(a, b, c) V_XOR(V_XOR((a), (b)), (c))
 #define V_ADD32(a, b) _mm_add_epi32((a), (b))
 #define V_BYTES(a, mask) _mm_shuffle_epi8((a), (mask))
 #define V_SWAP(a) _mm_shuffle_epi32((a), 0x4e)

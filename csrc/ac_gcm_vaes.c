@@ -13,6 +13,7 @@ typedef __m256i vec;
 #define V_LOAD(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
 #define V_STORE(p, a) _mm256_storeu_si256((__m256i *)(void *)(p), (a))
 #define V_XOR(a, b) _mm256_xor_si256((a), (b))
+#define V_XOR3(a, b, c) V_XOR(V_XOR((a), (b)), (c))
 #define V_ADD32(a, b) _mm256_add_epi32((a), (b))
 #define V_BYTES(a, mask) _mm256_shuffle_epi8((a), (mask))
 #define V_SWAP(a) _mm256_shuffle_epi32((a), 0x4e)

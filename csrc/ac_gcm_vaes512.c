@@ -13,6 +13,11 @@ typedef __m512i vec;
 #define V_LOAD(p) _mm512_loadu_si512((const void *)(p))
 #define V_STORE(p, a) _mm512_storeu_si512((void *)(p), (a))
 #define V_XOR(a, b) _mm512_xor_si512((a), (b))
+#if defined(ACI_NO_ASM) /* MemorySanitizer does not know the other */
+#define V_XOR3(a, b, c) V_XOR(V_XOR((a), (b)), (c))
+#else
+#define V_XOR3(a, b, c) _mm512_ternarylogic_epi64((a), (b), (c), 0x96)
+#endif
 #define V_ADD32(a, b) _mm512_add_epi32((a), (b))
 #define V_BYTES(a, mask) _mm512_shuffle_epi8((a), (mask))
 #define V_SWAP(a) _mm512_shuffle_epi32((a), 0x4e)

@@ -3,6 +3,7 @@
  *   LANES                         blocks in a vector
  *   vec                           the vector's type
  *   V_LOAD V_STORE V_XOR V_ADD32  on unaligned memory, lane by lane
+ *   V_XOR3(a, b, c)               the sum of three
  *   V_BYTES(a, mask)              shuffle the bytes of each lane
  *   V_SWAP(a)                     swap the 64-bit halves of each lane
  *   V_LOWS V_HIGHS(a, b)          the low, the high halves of a's lanes and b's, side by side
@@ -48,10 +49,15 @@ enum { STACK_BYTES = 1152 };
 typedef struct layout {
   uint8_t round_keys[ACI_AES_ROUND_KEYS][ACI_BLOCK_BYTES];
   uint8_t h[POWERS][ACI_BLOCK_BYTES]; /* H^POWERS first: what hashes n blocks begins at h[POWERS - n] */
-#if LANES < 4 /* else they are cheaper to make again than to keep */
+#if LANES < 4
   uint8_t group_sums[4][VEC_BYTES]; /* for the vectors of a group, two by two: low half + high half of each */
 #endif
 } layout;
+#if LANES < 4
+#define HALF_SUMS(k, i) V_LOAD((k)->group_sums[i])
+#else /* made once a message: there is no room for them in a key */
+#define HALF_SUMS(k, i) sums_of_halves((k), 2 * (i))
+#endif
 
 _Static_assert(SHORT_BYTES >= GROUP_BYTES, "what is longer has a whole group, and what a group leaves over is short");
 _Static_assert(sizeof(layout) <= sizeof(uint64_t[ACI_GCM_WORDS]), "the key fits its place");
@@ -70,8 +76,8 @@ _Static_assert(sizeof(layout) <= sizeof(uint64_t[ACI_GCM_WORDS]), "the key fits 
 /* gcc reorders rounds and loads until it runs out of registers, and keeps copies of round keys on the stack, unless
  * their order is pinned. clang keeps it, and spills where it is pinned. */
 #if defined(__GNUC__) && !defined(__clang__)
-#define PIN_BLOCKS "+x"(b0), "+x"(b1), "+x"(b2), "+x"(b3), "+x"(b4), "+x"(b5), "+x"(b6), "+x"(b7)
-#define PIN(p, q, r) __asm__ volatile("" : PIN_BLOCKS, "+x"(p), "+x"(q), "+x"(r) : : "memory")
+#define PIN_BLOCKS "+v"(b0), "+v"(b1), "+v"(b2), "+v"(b3), "+v"(b4), "+v"(b5), "+v"(b6), "+v"(b7)
+#define PIN(p, q, r) __asm__ volatile("" : PIN_BLOCKS, "+v"(p), "+v"(q), "+v"(r) : : "memory")
 #else
 #define PIN(p, q, r) (void)0
 #endif
@@ -102,9 +108,9 @@ ALWAYS_INLINE counters first_counters(const uint8_t nonce[AC_NONCE_BYTES], uint3
 }
 
 /* Add the next group of counter blocks, encrypted, to `in`. `hashed`: a group of blocks to hash, starting from *y, or
- * NULL. `out` may be `in` and `hashed`. */
+ * NULL. `half_sums`: see layout. `out` may be `in` and `hashed`. */
 ALWAYS_INLINE void crypt_group(const layout *k, counters *c, uint8_t *out, const uint8_t *in, const uint8_t *hashed,
-                               __m128i *y) {
+                               __m128i *y, const vec half_sums[4]) {
   const vec turn = V_SPREAD(TURN_COUNTER), turned = V_BYTES(c->blocks, turn);
   const __m128i none = _mm_setzero_si128();
   vec key = V_SPREAD(LOAD(k->round_keys[0])), b0, b1, b2, b3, b4, b5, b6, b7, x = V_FIRST(none);
@@ -137,13 +143,13 @@ ALWAYS_INLINE void crypt_group(const layout *k, counters *c, uint8_t *out, const
   if (hashed != NULL) work;
   /* The first vectors, which the sum of the group before joins, come last: that sum may still be on its way. */
   WITH_HASH(1, x = hash_first(&s, k, hashed, 2, none))
-  WITH_HASH(2, hash_second(&s, k, hashed, 3, x))
+  WITH_HASH(2, hash_second(&s, k, hashed, 3, x, half_sums[1]))
   WITH_HASH(3, x = hash_first(&s, k, hashed, 4, none))
-  WITH_HASH(4, hash_second(&s, k, hashed, 5, x))
+  WITH_HASH(4, hash_second(&s, k, hashed, 5, x, half_sums[2]))
   WITH_HASH(5, x = hash_first(&s, k, hashed, 6, none))
-  WITH_HASH(6, hash_second(&s, k, hashed, 7, x))
+  WITH_HASH(6, hash_second(&s, k, hashed, 7, x, half_sums[3]))
   WITH_HASH(7, x = hash_first(&s, k, hashed, 0, *y))
-  WITH_HASH(8, hash_second(&s, k, hashed, 1, x))
+  WITH_HASH(8, hash_second(&s, k, hashed, 1, x, half_sums[0]))
   WITH_HASH(9, fold_sums(&s, &low, &mid, &high))
   WITH_REDUCTION(10, mid = reduce_half(mid, low))
   WITH_REDUCTION(11, high = reduce_half(high, mid))
@@ -269,19 +275,21 @@ ALWAYS_INLINE __m128i crypt(const layout *k, uint8_t *out, const uint8_t nonce[A
   c = first_counters(nonce, 2);
   if (aad_len != 0) y = ghash_padded(k, y, aad, aad_len);
   if (len > SHORT_BYTES) {
+    vec half_sums[4];
+    for (size_t i = 0; i < 4; i++) half_sums[i] = HALF_SUMS(k, i);
     if (sealing) { /* one group ahead of its hash */
-      crypt_group(k, &c, out, in, NULL, NULL);
+      crypt_group(k, &c, out, in, NULL, NULL, half_sums);
       for (;;) {
         out += GROUP_BYTES;
         in += GROUP_BYTES;
         len -= GROUP_BYTES;
         if (len < GROUP_BYTES) break;
-        crypt_group(k, &c, out, in, out - GROUP_BYTES, &y);
+        crypt_group(k, &c, out, in, out - GROUP_BYTES, &y, half_sums);
       }
       y = ghash_blocks(k, y, out - GROUP_BYTES, GROUP_BLOCKS);
     } else {
       for (; len >= GROUP_BYTES; out += GROUP_BYTES, in += GROUP_BYTES, len -= GROUP_BYTES)
-        crypt_group(k, &c, out, in, in, &y);
+        crypt_group(k, &c, out, in, in, &y, half_sums);
     }
   }
   y = crypt_rest(k, &c, y, out, in, len, lengths, sealing);

@@ -14,7 +14,7 @@ ALWAYS_INLINE sums no_sums(void) {
 /* What the compiler would load twice, or from within an instruction that is slower for it. (MemorySanitizer takes what
  * goes into asm for branched upon.) */
 #if defined(__GNUC__) && !defined(ACI_NO_ASM)
-#define IN_REGISTER(a) __asm__("" : "+x"(a))
+#define IN_REGISTER(a) __asm__("" : "+v"(a))
 #else
 #define IN_REGISTER(a) (void)0
 #endif
@@ -151,6 +151,10 @@ ALWAYS_INLINE vec sums_of_halves(const layout *k, size_t i) {
   return V_XOR(V_LOWS(x, z), V_HIGHS(x, z));
 }
 
+ALWAYS_INLINE vec turned_vector(const uint8_t *hashed, size_t i) {
+  return V_BYTES(V_LOAD(hashed + VEC_BYTES * i), V_SPREAD(TURN));
+}
+
 /* Vector i of a group, turned, times its power of H: the low and the high half. */
 ALWAYS_INLINE void hash_outer(sums *s, const layout *k, size_t i, vec x) {
   vec h = V_LOAD(k->h[POWERS - GROUP_BLOCKS + LANES * i]);
@@ -159,23 +163,29 @@ ALWAYS_INLINE void hash_outer(sums *s, const layout *k, size_t i, vec x) {
   s->high = V_XOR(s->high, V_MUL(x, h, 0x11));
 }
 
+/* Vectors i and i + 1 at once, where registers for both are to spare and a sum of three is one instruction. */
+ALWAYS_INLINE void hash_two_outer(sums *s, const layout *k, size_t i, vec x, vec z) {
+  vec h = V_LOAD(k->h[POWERS - GROUP_BLOCKS + LANES * i]), g = V_LOAD(k->h[POWERS - GROUP_BLOCKS + LANES * (i + 1)]);
+  IN_REGISTER(h);
+  IN_REGISTER(g);
+  s->low = V_XOR3(s->low, V_MUL(x, h, 0x00), V_MUL(z, g, 0x00));
+  s->high = V_XOR3(s->high, V_MUL(x, h, 0x11), V_MUL(z, g, 0x11));
+}
+
 ALWAYS_INLINE vec hash_first(sums *s, const layout *k, const uint8_t *hashed, size_t i, __m128i y) {
-  const vec x = V_XOR(V_BYTES(V_LOAD(hashed + VEC_BYTES * i), V_SPREAD(TURN)), V_FIRST(y));
-  hash_outer(s, k, i, x);
+  const vec x = V_XOR(turned_vector(hashed, i), V_FIRST(y));
+  if (LANES < 4) hash_outer(s, k, i, x);
   return x;
 }
 
-/* Vector i, and the middle of vectors i - 1 (`before`) and i at once. */
-ALWAYS_INLINE void hash_second(sums *s, const layout *k, const uint8_t *hashed, size_t i, vec before) {
-  const vec x = V_BYTES(V_LOAD(hashed + VEC_BYTES * i), V_SPREAD(TURN));
+/* Vector i, and the middle of vectors i - 1 (`before`) and i at once; `half_sums` are those of their powers. */
+ALWAYS_INLINE void hash_second(sums *s, const layout *k, const uint8_t *hashed, size_t i, vec before, vec half_sums) {
+  const vec x = turned_vector(hashed, i);
   const vec both = V_XOR(V_LOWS(before, x), V_HIGHS(before, x));
-#if LANES < 4
-  vec h = V_LOAD(k->group_sums[i / 2]);
-  IN_REGISTER(h);
-#else
-  const vec h = sums_of_halves(k, i - 1);
-#endif
-  s->mid = V_XOR(s->mid, V_MUL(both, h, 0x00));
-  s->mid = V_XOR(s->mid, V_MUL(both, h, 0x11));
-  hash_outer(s, k, i, x);
+  IN_REGISTER(half_sums);
+  s->mid = V_XOR3(s->mid, V_MUL(both, half_sums, 0x00), V_MUL(both, half_sums, 0x11));
+  if (LANES < 4)
+    hash_outer(s, k, i, x);
+  else
+    hash_two_outer(s, k, i - 1, before, x);
 }
