@@ -132,7 +132,8 @@ static int open_event(ac_v1_opener *o, uint8_t *out, size_t out_cap, size_t *out
   return open_members(o, out, out_cap, out_len, span, in, &m);
 }
 
-/* The commonest event, which costs next to nothing to read. AC_PUNT: another one, or too large: next_event() tells. */
+/* The commonest event, which costs next to nothing to read. AC_PUNT: another one, or too large: next_event() tells.
+ * AC_ERR_CAPACITY: nothing was changed. */
 static int open_plain_event(ac_v1_opener *o, uint8_t *out, size_t out_cap, size_t span[AC_V1_SPAN], const uint8_t *in,
                             size_t len, place *p) {
   aci_v1_members m;
@@ -142,7 +143,7 @@ static int open_plain_event(ac_v1_opener *o, uint8_t *out, size_t out_cap, size_
   if (event_len == 0 || event_len > o->max_event_bytes) return AC_PUNT;
   const int status = open_members(o, out, out_cap, &ignored, span, in, &m);
   if (status == AC_OK) *p = event_at(p->event + event_len);
-  return status == AC_ERR_CAPACITY ? AC_PUNT : status;
+  return status;
 }
 
 static int is_done(const uint8_t *in, const place *p) {
@@ -180,6 +181,7 @@ int64_t ac_v1_events_open(ac_v1_events *events, const uint8_t *in, size_t in_len
       count++;
       continue;
     }
+    if (status == AC_ERR_CAPACITY && count == 0) status = AC_PUNT; /* next_event() comes to the same, and to the need */
     if (status != AC_PUNT) {
       if (count != 0) status = AC_OK; /* leave it to the next call */
       break;

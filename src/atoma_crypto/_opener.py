@@ -11,6 +11,7 @@ from ._keys import PublicKey
 from ._typing import Buffer, Usage
 
 _FIRST_SCRATCH: Final = 4096
+_AT_ONCE: Final = 48 << 10  # bytes that events received together are opened into; a larger one still gets its room
 _REPLY_ALLOWANCE: Final = 64 << 10  # what stands around a reply's ciphertext
 _SPAN: Final = lib.AC_V1_SPAN
 _ONE: Final = lib.AC_ONE
@@ -207,15 +208,14 @@ class V1Opener:
                 self._join()
                 data, pos = self._data, 0
         while pos != len(data):
-            scratch = self._scratch or self._room(_FIRST_SCRATCH)
-            status = self._status
-            if status is not None:
-                self._status = None
-            elif pos == 0 and type(data) is bytes:  # the common case: cffi takes bytes as they are
-                status = _events_open(self._events, data, len(data))
-            else:
-                with ffi.from_buffer("uint8_t[]", data) as start:
-                    status = _events_open(self._events, start + pos, len(data) - pos)
+            status, self._status = self._status, None
+            if status is None:  # else the core was asked, and what it has opened lies where it is
+                self._room(min(len(data) - pos, _AT_ONCE))
+                if pos == 0 and type(data) is bytes:  # cffi takes bytes as they are
+                    status = _events_open(self._events, data, len(data))
+                else:
+                    with ffi.from_buffer("uint8_t[]", data) as start:
+                        status = _events_open(self._events, start + pos, len(data) - pos)
             if status == _CAPACITY:
                 self._room(self._events.out_len)
                 continue
@@ -223,7 +223,7 @@ class V1Opener:
                 return self._open_any()
             if status < 0:
                 raise _core.error(status, FramingError)
-            chunk = self._take_first(scratch)
+            chunk = self._take_first(self._room(0))
             if chunk is not None or not self._events.count:
                 return chunk
             data, pos = self._data, self._pos  # another thread has taken them all
