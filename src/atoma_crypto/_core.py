@@ -217,16 +217,17 @@ class Aes256Gcm:
 
     def seal(self, nonce: Buffer, plaintext: Buffer, aad: Buffer = b"") -> bytes:
         """Encrypt: nonce of 12 bytes → ciphertext ‖ 16-byte tag. A nonce must never be used twice with one key."""
-        out = bytearray(memoryview(plaintext).nbytes + TAG_BYTES)
+        out = bytearray((len(plaintext) if type(plaintext) is bytes else memoryview(plaintext).nbytes) + TAG_BYTES)
         self.seal_into(nonce, plaintext, out, aad)
         return bytes(out)
 
     def open(self, nonce: Buffer, sealed: Buffer, aad: Buffer = b"") -> bytes:
         """Verify and decrypt ciphertext ‖ tag. AuthenticationError, also for less than 16 bytes."""
-        out = bytearray(max(0, memoryview(sealed).nbytes - TAG_BYTES))
+        length = (len(sealed) if type(sealed) is bytes else memoryview(sealed).nbytes) - TAG_BYTES
+        out = bytearray(max(0, length))
         self.open_into(nonce, sealed, out, aad)
         plaintext = bytes(out)
-        lib.ac_wipe(ffi.from_buffer(out), len(out))
+        lib.ac_wipe(_from_buffer(out), length)
         return plaintext
 
     def seal_into(self, nonce: Buffer, plaintext: Buffer, out: Buffer, aad: Buffer = b"") -> int:
@@ -238,9 +239,10 @@ class Aes256Gcm:
         if key is None:
             raise SessionClosedError("this key is closed")
         nonce_c = nonce if type(nonce) is bytes and len(nonce) == 12 else lend_exactly(nonce, NONCE_BYTES, "nonce")
-        text, length = lend(plaintext, "plaintext")
-        out_c, cap = lend_writable(out, "out")
-        aad_c, aad_len = lend(aad, "aad")
+        # what is commonest is looked at here, without a call
+        text, length = (plaintext, len(plaintext)) if type(plaintext) is bytes else lend(plaintext, "plaintext")
+        out_c, cap = (_from_buffer(_BYTES, out), len(out)) if type(out) is bytearray else lend_writable(out, "out")
+        aad_c, aad_len = (aad, len(aad)) if type(aad) is bytes else lend(aad, "aad")
         status = lib.ac_aes256gcm_seal(key, out_c, cap, nonce_c, text, length, aad_c, aad_len)
         if status:
             raise error(status)
@@ -255,9 +257,10 @@ class Aes256Gcm:
         if key is None:
             raise SessionClosedError("this key is closed")
         nonce_c = nonce if type(nonce) is bytes and len(nonce) == 12 else lend_exactly(nonce, NONCE_BYTES, "nonce")
-        text, length = lend(sealed, "sealed")
-        out_c, cap = lend_writable(out, "out")
-        aad_c, aad_len = lend(aad, "aad")
+        # what is commonest is looked at here, without a call
+        text, length = (sealed, len(sealed)) if type(sealed) is bytes else lend(sealed, "sealed")
+        out_c, cap = (_from_buffer(_BYTES, out), len(out)) if type(out) is bytearray else lend_writable(out, "out")
+        aad_c, aad_len = (aad, len(aad)) if type(aad) is bytes else lend(aad, "aad")
         status = lib.ac_aes256gcm_open(key, out_c, cap, nonce_c, text, length, aad_c, aad_len)
         if status:
             raise error(status)

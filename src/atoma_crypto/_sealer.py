@@ -14,6 +14,8 @@ _FIRST_SCRATCH: Final = 4096
 _CAPACITY: Final = lib.AC_ERR_CAPACITY
 _ARGUMENT: Final = lib.AC_ERR_ARGUMENT
 _event_seal: Final = lib.ac_v1_event_seal  # looked up once, as it is called for each chunk
+_from_buffer: Final = ffi.from_buffer
+_BYTES: Final = ffi.typeof("uint8_t[]")
 # A scratch, and before it what a call for one event takes and reads: sealer, ptr, cap, view.
 _Place: TypeAlias = tuple[CData, CData, int, CData, Scratch]
 # size_t as the array module calls it
@@ -36,19 +38,9 @@ class V1Sealer:
 
     def open_request(self, envelope: _envelope.RequestEnvelope, key: SecretKey, signing: SigningKey | None) -> bytes:
         """The body of the request. EnvelopeError, AuthenticationError."""
-        texts = (
-            ("ciphertext", envelope.ciphertext),
-            ("nonce", envelope.nonce),
-            ("salt", envelope.salt),
-            ("client_public", envelope.client_public),
-            ("node_public", envelope.node_public),
-            ("body_hash", envelope.body_hash),
-        )
-        members = ffi.new("ac_v1_envelope *")
-        lent = [ffi.from_buffer("uint8_t[]", text) for _, text in texts]  # the struct does not keep them alive
-        for (name, _), cdata in zip(texts, lent, strict=True):
-            setattr(members, name, cdata)
-            setattr(members, f"{name}_len", len(cdata))
+        texts = envelope.ciphertext, envelope.nonce, envelope.salt, envelope.client_public, envelope.node_public
+        lent = [_from_buffer(_BYTES, text) for text in (*texts, envelope.body_hash)]  # which the struct does not keep
+        members = ffi.new("ac_v1_envelope *", [value for text in lent for value in (text, len(text))])
         body = Scratch(max(1, lib.ac_base64_decoded_max(len(envelope.ciphertext))))
         status = lib.ac_v1_request_open(
             self._native,
