@@ -26,6 +26,7 @@ typedef __m128i vec;
 #define V_FIRST(a) (a)
 #define V_FOLD(a) (a)
 #define V_BLOCK(a) (a)
+#define V_LAST_BYTES(f, i) _mm_set_epi32(f(i, 0) << 24, 0, 0, 0)
 #define V_LANE_NUMBERS _mm_setzero_si128()
 
 #define BACKEND aci_gcm_aesni

@@ -26,6 +26,7 @@ typedef __m256i vec;
 #define V_FIRST(a) _mm256_inserti128_si256(_mm256_setzero_si256(), (a), 0)
 #define V_FOLD(a) _mm_xor_si128(_mm256_castsi256_si128(a), _mm256_extracti128_si256((a), 1))
 #define V_BLOCK(a) _mm256_castsi256_si128(a)
+#define V_LAST_BYTES(f, i) _mm256_set_epi32(f(i, 1) << 24, 0, 0, 0, f(i, 0) << 24, 0, 0, 0)
 #define V_LANE_NUMBERS _mm256_set_epi32(1, 0, 0, 0, 0, 0, 0, 0)
 
 #define BACKEND aci_gcm_vaes

@@ -34,6 +34,8 @@ static inline __m128i fold(__m512i a) {
   return _mm_xor_si128(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
 }
 #define V_FOLD(a) fold(a)
+#define V_LAST_BYTES(f, i) \
+  _mm512_set_epi32(f(i, 3) << 24, 0, 0, 0, f(i, 2) << 24, 0, 0, 0, f(i, 1) << 24, 0, 0, 0, f(i, 0) << 24, 0, 0, 0)
 #define V_LANE_NUMBERS _mm512_set_epi32(3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0)
 
 #define BACKEND aci_gcm_vaes512

@@ -11,6 +11,8 @@
  *   V_ROUND V_LAST(a, key)        an AES round, the last one
  *   V_SPREAD(a)                   a block to every lane
  *   V_FIRST(a)                    a block to the first lane, zero to the others
+ *   V_LANE_NUMBERS                0, 1, ... in the first 32 bits of each lane
+ *   V_LAST_BYTES(f, i)            f(i, lane) in the last byte of each lane, zero elsewhere
  *   V_FOLD(a)                     the sum of the lanes
  *   V_BLOCK(a)                    the first lane
  *   BACKEND, BACKEND_NAME, BACKEND_FEATURES
@@ -23,7 +25,7 @@
  * GHASH: blocks are multiplied by descending powers of H and summed, with one reduction at the end. H is kept as H * x
  * with its bits in the CPU's order, so that the product needs no shift (Gueron and Kounavis, "Intel Carry-Less
  * Multiplication Instruction and its Usage for Computing the GCM Mode", section on the reflected representation).
- * Multiplication is Karatsuba's; for the stitched groups the sums of the halves of H^i are kept, too.
+ * Multiplication is Karatsuba's; for the stitched groups the sums of the halves of H^i are at hand, too.
  *
  * What the compiler spills is as good as the key: the entry points at the end wipe the stack that the work has used.
  */
@@ -77,9 +79,9 @@ _Static_assert(sizeof(layout) <= sizeof(uint64_t[ACI_GCM_WORDS]), "the key fits 
  * their order is pinned. clang keeps it, and spills where it is pinned. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define PIN_BLOCKS "+v"(b0), "+v"(b1), "+v"(b2), "+v"(b3), "+v"(b4), "+v"(b5), "+v"(b6), "+v"(b7)
-#define PIN(p, q, r) __asm__ volatile("" : PIN_BLOCKS, "+v"(p), "+v"(q), "+v"(r) : : "memory")
+#define PIN __asm__ volatile("" : PIN_BLOCKS, "+v"(s.low), "+v"(s.mid), "+v"(s.high) : : "memory")
 #else
-#define PIN(p, q, r) (void)0
+#define PIN (void)0
 #endif
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -92,54 +94,50 @@ _Static_assert(sizeof(layout) <= sizeof(uint64_t[ACI_GCM_WORDS]), "the key fits 
 
 /* ---- AES in counter mode ---- */
 
-/* The next counter blocks: the counter of each lane in the CPU's order, and that of the first lane once more. */
-typedef struct counters {
-  vec blocks;
-  uint32_t number;
-} counters;
-
-ALWAYS_INLINE counters first_counters(const uint8_t nonce[AC_NONCE_BYTES], uint32_t counter) {
+/* The next counter blocks, one in each lane, in the CPU's order. */
+ALWAYS_INLINE vec first_counters(const uint8_t nonce[AC_NONCE_BYTES], uint32_t counter) {
   uint64_t low;
   uint32_t high;
   memcpy(&low, nonce, sizeof low);
   memcpy(&high, nonce + sizeof low, sizeof high);
   const __m128i block = _mm_set_epi64x((long long)((uint64_t)counter << 32 | high), (long long)low);
-  return (counters){V_ADD32(V_SPREAD(block), V_LANE_NUMBERS), counter};
+  return V_ADD32(V_SPREAD(block), V_LANE_NUMBERS);
 }
 
 /* Add the next group of counter blocks, encrypted, to `in`. `hashed`: a group of blocks to hash, starting from *y, or
  * NULL. `half_sums`: see layout. `out` may be `in` and `hashed`. */
-ALWAYS_INLINE void crypt_group(const layout *k, counters *c, uint8_t *out, const uint8_t *in, const uint8_t *hashed,
+ALWAYS_INLINE void crypt_group(const layout *k, vec *c, uint8_t *out, const uint8_t *in, const uint8_t *hashed,
                                __m128i *y, const vec half_sums[4]) {
-  const vec turn = V_SPREAD(TURN_COUNTER), turned = V_BYTES(c->blocks, turn);
+  const vec turn = V_SPREAD(TURN_COUNTER);
   const __m128i none = _mm_setzero_si128();
   vec key = V_SPREAD(LOAD(k->round_keys[0])), b0, b1, b2, b3, b4, b5, b6, b7, x = V_FIRST(none);
   sums s = no_sums();
-  __m128i low = none, mid = none, high = none;
 
-  /* Where the last byte of the counter does not overflow, nothing else of a block changes within the group. */
-  if ((c->number & 255) <= 256 - GROUP_BLOCKS) {
-#define FIRST(i) b##i = V_XOR(V_ADD32(turned, V_SPREAD(_mm_set_epi32((int)(LANES * (i##u) << 24), 0, 0, 0))), key);
-    EACH_OF_8(FIRST)
-#undef FIRST
-  } else {
-#define FIRST(i) b##i = V_XOR(V_BYTES(V_ADD32(c->blocks, V_SPREAD(_mm_set_epi32(LANES * (i), 0, 0, 0))), turn), key);
-    EACH_OF_8(FIRST)
-#undef FIRST
-  }
-  c->blocks = V_ADD32(c->blocks, V_SPREAD(_mm_set_epi32(GROUP_BLOCKS, 0, 0, 0)));
-  c->number += GROUP_BLOCKS;
+  /* The first counter of a group is 2 modulo GROUP_BLOCKS: but for the last vectors nothing is carried out of the lowest
+   * bits, and each differs from the first vector in bits that are always the same. */
+  b0 = V_XOR(V_BYTES(*c, turn), key);
+#define STEP(i, lane) ((2 + (lane)) ^ (2 + (lane) + LANES * (i)))
+#define NEXT(i) b##i = V_XOR(b0, V_LAST_BYTES(STEP, i));
+#define CARRIED(i) b##i = V_XOR(V_BYTES(V_ADD32(*c, V_SPREAD(_mm_set_epi32(LANES * (i), 0, 0, 0))), turn), key);
+  NEXT(1) NEXT(2) NEXT(3) NEXT(4) NEXT(5)
+#if LANES > 1
+  NEXT(6)
+#else
+  CARRIED(6)
+#endif
+  CARRIED(7)
+#undef STEP
+#undef NEXT
+#undef CARRIED
+  *c = V_ADD32(*c, V_SPREAD(_mm_set_epi32(GROUP_BLOCKS, 0, 0, 0)));
 
 #define ENCRYPT(i) b##i = V_ROUND(b##i, key);
-#define ROUND(r, p, q, t)                 \
+#define ROUND(r)                          \
   key = V_SPREAD(LOAD(k->round_keys[r])); \
   EACH_OF_8(ENCRYPT)                      \
-  PIN(p, q, t);
-#define WITH_HASH(r, work)            \
-  ROUND(r, s.low, s.mid, s.high)      \
-  if (hashed != NULL) work;
-#define WITH_REDUCTION(r, work)       \
-  ROUND(r, low, mid, high)            \
+  PIN;
+#define WITH_HASH(r, work) \
+  ROUND(r)                 \
   if (hashed != NULL) work;
   /* The first vectors, which the sum of the group before joins, come last: that sum may still be on its way. */
   WITH_HASH(1, x = hash_first(&s, k, hashed, 2, none))
@@ -150,12 +148,11 @@ ALWAYS_INLINE void crypt_group(const layout *k, counters *c, uint8_t *out, const
   WITH_HASH(6, hash_second(&s, k, hashed, 7, x, half_sums[3]))
   WITH_HASH(7, x = hash_first(&s, k, hashed, 0, *y))
   WITH_HASH(8, hash_second(&s, k, hashed, 1, x, half_sums[0]))
-  WITH_HASH(9, fold_sums(&s, &low, &mid, &high))
-  WITH_REDUCTION(10, mid = reduce_half(mid, low))
-  WITH_REDUCTION(11, high = reduce_half(high, mid))
-  WITH_REDUCTION(12, *y = high)
-  ROUND(13, low, mid, high)
-#undef WITH_REDUCTION
+  WITH_HASH(9, s.mid = V_XOR3(s.mid, s.low, s.high)) /* Karatsuba */
+  WITH_HASH(10, s.mid = reduce_half(s.mid, s.low))
+  WITH_HASH(11, s.high = reduce_half(s.high, s.mid))
+  WITH_HASH(12, *y = V_FOLD(s.high))
+  ROUND(13)
 #undef WITH_HASH
 #undef ROUND
 #undef ENCRYPT
@@ -179,16 +176,16 @@ static ACI_NOINLINE ACI_PLAIN_STACK void burn_stack(void) {
 }
 
 /* One vector of key stream. The CPU works on several at once, as they do not depend on one another. */
-ALWAYS_INLINE vec next_stream(const layout *k, counters *c) {
-  vec b = V_XOR(V_BYTES(c->blocks, V_SPREAD(TURN_COUNTER)), V_SPREAD(LOAD(k->round_keys[0])));
-  c->blocks = V_ADD32(c->blocks, V_SPREAD(_mm_set_epi32(LANES, 0, 0, 0)));
+ALWAYS_INLINE vec next_stream(const layout *k, vec *c) {
+  vec b = V_XOR(V_BYTES(*c, V_SPREAD(TURN_COUNTER)), V_SPREAD(LOAD(k->round_keys[0])));
+  *c = V_ADD32(*c, V_SPREAD(_mm_set_epi32(LANES, 0, 0, 0)));
   for (size_t r = 1; r < 14; r++) b = V_ROUND(b, V_SPREAD(LOAD(k->round_keys[r])));
   return V_LAST(b, V_SPREAD(LOAD(k->round_keys[14])));
 }
 
 /* Several vectors of text, and then their hash: with one at a time the CPU would wait for each to go through the rounds. */
 #define CRYPT_SEVERAL(name, each, blocks)                                                                          \
-  ALWAYS_INLINE void name(const layout *k, counters *c, sums *s, size_t at, vec y, uint8_t *out, const uint8_t *in, \
+  ALWAYS_INLINE void name(const layout *k, vec *c, sums *s, size_t at, vec y, uint8_t *out, const uint8_t *in, \
                           int sealing) {                                                                           \
     const vec turn = V_SPREAD(TURN), turn_counter = V_SPREAD(TURN_COUNTER);                                        \
     vec key = V_SPREAD(LOAD(k->round_keys[0])), blocks;                                                            \
@@ -201,8 +198,8 @@ ALWAYS_INLINE vec next_stream(const layout *k, counters *c) {
     each(SEVERAL_LAST)                                                                                             \
   }
 #define SEVERAL_FIRST(i)                               \
-  b##i = V_XOR(V_BYTES(c->blocks, turn_counter), key); \
-  c->blocks = V_ADD32(c->blocks, V_SPREAD(_mm_set_epi32(LANES, 0, 0, 0)));
+  b##i = V_XOR(V_BYTES(*c, turn_counter), key); \
+  *c = V_ADD32(*c, V_SPREAD(_mm_set_epi32(LANES, 0, 0, 0)));
 #define SEVERAL_ROUND(i) b##i = V_ROUND(b##i, key);
 #define SEVERAL_LAST(i)                                                            \
   {                                                                                \
@@ -217,15 +214,14 @@ CRYPT_SEVERAL(crypt_eight, EACH_OF_8, BLOCKS_8)
 CRYPT_SEVERAL(crypt_four, EACH_OF_4, BLOCKS_4)
 
 /* The last len <= SHORT_BYTES bytes, and the block of lengths: all in registers, with one reduction. */
-ALWAYS_INLINE __m128i crypt_rest(const layout *k, counters *c, __m128i y, uint8_t *out, const uint8_t *in, size_t len,
+ALWAYS_INLINE __m128i crypt_rest(const layout *k, vec *c, __m128i y, uint8_t *out, const uint8_t *in, size_t len,
                                  __m128i lengths, int sealing) {
   const vec turn = V_SPREAD(TURN);
   size_t at = POWERS - 1 - (len + ACI_BLOCK_BYTES - 1) / ACI_BLOCK_BYTES; /* the place of the power of the next block */
   vec before = V_FIRST(y), stream_of_tail = before;
   sums s = no_sums();
   if (len % VEC_BYTES != 0) { /* first of all, as it would be waited for at the end */
-    counters tail = *c;
-    tail.blocks = V_ADD32(tail.blocks, V_SPREAD(_mm_set_epi32((int)(len / VEC_BYTES * LANES), 0, 0, 0)));
+    vec tail = V_ADD32(*c, V_SPREAD(_mm_set_epi32((int)(len / VEC_BYTES * LANES), 0, 0, 0)));
     stream_of_tail = next_stream(k, &tail);
   }
   for (; len >= 8 * VEC_BYTES; in += 8 * VEC_BYTES, out += 8 * VEC_BYTES, len -= 8 * VEC_BYTES, at += 8 * LANES) {
@@ -269,7 +265,7 @@ ALWAYS_INLINE __m128i crypt_rest(const layout *k, counters *c, __m128i y, uint8_
 ALWAYS_INLINE __m128i crypt(const layout *k, uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *in,
                             size_t len, const uint8_t *aad, size_t aad_len, int sealing) {
   const __m128i lengths = _mm_set_epi64x((long long)((uint64_t)aad_len * 8), (long long)((uint64_t)len * 8));
-  counters c = first_counters(nonce, 1);
+  vec c = first_counters(nonce, 1);
   const vec mask = next_stream(k, &c);
   __m128i y = _mm_setzero_si128();
   c = first_counters(nonce, 2);
@@ -316,7 +312,7 @@ ALWAYS_INLINE __m128i multiply(__m128i a, __m128i b) {
   const __m128i a_sum = _mm_xor_si128(a, _mm_shuffle_epi32(a, 0x4e));
   const __m128i b_sum = _mm_xor_si128(b, _mm_shuffle_epi32(b, 0x4e));
   const __m128i mid = _mm_xor_si128(_mm_clmulepi64_si128(a_sum, b_sum, 0x00), _mm_xor_si128(low, high));
-  return reduce_half(high, reduce_half(mid, low));
+  return reduce_half_block(high, reduce_half_block(mid, low));
 }
 
 static ACI_NOINLINE void init_inside(layout *k, const uint8_t key[AC_KEY_BYTES]) {

@@ -39,22 +39,19 @@ ALWAYS_INLINE void add_one_product(sums *s, const layout *k, size_t at, __m128i 
 }
 
 /* Modulo x^128 + x^7 + x^2 + x + 1, the bits being in reverse: fold 64 bits from below into what is above them. */
-ALWAYS_INLINE __m128i reduce_half(__m128i above, __m128i below) {
-  const __m128i poly = _mm_set_epi64x((long long)0xc200000000000000, 1);
+#define POLY _mm_set_epi64x((long long)0xc200000000000000, 1)
+ALWAYS_INLINE __m128i reduce_half_block(__m128i above, __m128i below) {
   above = _mm_xor_si128(above, _mm_shuffle_epi32(below, 0x4e));
-  return _mm_xor_si128(above, _mm_clmulepi64_si128(poly, below, 0x01));
+  return _mm_xor_si128(above, _mm_clmulepi64_si128(POLY, below, 0x01));
 }
 
-ALWAYS_INLINE void fold_sums(const sums *s, __m128i *low, __m128i *mid, __m128i *high) {
-  *low = V_FOLD(s->low);
-  *high = V_FOLD(s->high);
-  *mid = _mm_xor_si128(V_FOLD(s->mid), _mm_xor_si128(*low, *high)); /* Karatsuba */
+ALWAYS_INLINE vec reduce_half(vec above, vec below) {
+  return V_XOR3(above, V_SWAP(below), V_MUL(V_SPREAD(POLY), below, 0x01));
 }
 
 ALWAYS_INLINE __m128i reduce_sums(const sums *s) {
-  __m128i low, mid, high;
-  fold_sums(s, &low, &mid, &high);
-  return reduce_half(high, reduce_half(mid, low));
+  const vec mid = V_XOR3(s->mid, s->low, s->high); /* Karatsuba */
+  return V_FOLD(reduce_half(s->high, reduce_half(mid, s->low)));
 }
 
 /* Add n <= POWERS - at blocks; y joins the first. */
