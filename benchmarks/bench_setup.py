@@ -11,11 +11,12 @@ from conftest import Run
 BODY = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "x" * 240}]}).encode()
 SECRET = bytes(range(32))
 KEY = ac.SecretKey.from_bytes(SECRET)
+PUBLIC = KEY.public_key
 THEIRS = X25519PrivateKey.from_private_bytes(SECRET)
 
 
 def our_request() -> bytes:
-    with ac.ClientSession(KEY.public_key, model="m", stack_small_id=1, protocol="v1") as client:
+    with ac.ClientSession(PUBLIC, model="m", stack_small_id=1, protocol="v1") as client:
         return client.seal_request(BODY, stream=True)
 
 
@@ -25,7 +26,7 @@ def our_answer(raw: bytes) -> bytes:
 
 
 def test_client_reference(run: Run) -> None:
-    node = bytes(KEY.public_key)
+    node = bytes(PUBLIC)
     assert our_answer(reference.seal_request(node, BODY)) == BODY
     run("set-up of a client", "reference", lambda: reference.seal_request(node, BODY))
 
@@ -42,6 +43,6 @@ def test_node_reference(run: Run) -> None:
 
 
 def test_node(run: Run) -> None:
-    raw = reference.seal_request(bytes(KEY.public_key), BODY)
+    raw = reference.seal_request(bytes(PUBLIC), BODY)
     assert our_answer(raw) == BODY
     run("set-up of a node", "atoma-crypto", lambda: our_answer(raw))

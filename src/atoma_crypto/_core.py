@@ -240,8 +240,14 @@ class Aes256Gcm:
             raise SessionClosedError("this key is closed")
         nonce_c = nonce if type(nonce) is bytes and len(nonce) == 12 else lend_exactly(nonce, NONCE_BYTES, "nonce")
         # what is commonest is looked at here, without a call
-        text, length = (plaintext, len(plaintext)) if type(plaintext) is bytes else lend(plaintext, "plaintext")
-        out_c, cap = (_from_buffer(_BYTES, out), len(out)) if type(out) is bytearray else lend_writable(out, "out")
+        if type(plaintext) is bytearray:
+            text, length = _from_buffer(_BYTES, plaintext), len(plaintext)
+        else:
+            text, length = lend(plaintext, "plaintext")
+        if type(out) is bytearray:
+            out_c, cap = _from_buffer(_BYTES, out), len(out)
+        else:
+            out_c, cap = lend_writable(out, "out")
         aad_c, aad_len = (aad, len(aad)) if type(aad) is bytes else lend(aad, "aad")
         status = lib.ac_aes256gcm_seal(key, out_c, cap, nonce_c, text, length, aad_c, aad_len)
         if status:
@@ -258,8 +264,14 @@ class Aes256Gcm:
             raise SessionClosedError("this key is closed")
         nonce_c = nonce if type(nonce) is bytes and len(nonce) == 12 else lend_exactly(nonce, NONCE_BYTES, "nonce")
         # what is commonest is looked at here, without a call
-        text, length = (sealed, len(sealed)) if type(sealed) is bytes else lend(sealed, "sealed")
-        out_c, cap = (_from_buffer(_BYTES, out), len(out)) if type(out) is bytearray else lend_writable(out, "out")
+        if type(sealed) is bytearray:
+            text, length = _from_buffer(_BYTES, sealed), len(sealed)
+        else:
+            text, length = lend(sealed, "sealed")
+        if type(out) is bytearray:
+            out_c, cap = _from_buffer(_BYTES, out), len(out)
+        else:
+            out_c, cap = lend_writable(out, "out")
         aad_c, aad_len = (aad, len(aad)) if type(aad) is bytes else lend(aad, "aad")
         status = lib.ac_aes256gcm_open(key, out_c, cap, nonce_c, text, length, aad_c, aad_len)
         if status:

@@ -80,22 +80,24 @@ class V1Opener:
     ) -> bytes:
         """The request's envelope. InvalidKeyError: the node's key gives an all-zero shared secret."""
         text, length = _core.lend(body, "body")
-        out = Scratch(lib.ac_v1_request_max_bytes(length, len(model_json)))
-        status = lib.ac_v1_request_seal(
-            self._native,
-            out.ptr,
-            out.cap,
-            out.len,
-            bytes(node),
-            text,
-            length,
-            model_json,
-            len(model_json),
-            stack_small_id,
-            num_compute_units or 0,
-            num_compute_units is not None,
-            stream,
-        )
+        out = bytearray(lib.ac_v1_request_max_bytes(length, len(model_json)))  # public all of it: not wiped
+        out_len = ffi.new("size_t *")
+        with ffi.from_buffer("uint8_t[]", out) as out_c:
+            status = lib.ac_v1_request_seal(
+                self._native,
+                out_c,
+                len(out),
+                out_len,
+                bytes(node),
+                text,
+                length,
+                model_json,
+                len(model_json),
+                stack_small_id,
+                num_compute_units or 0,
+                num_compute_units is not None,
+                stream,
+            )
         _core.check(status)
         limits = self._limits
         _core.check(
@@ -106,7 +108,8 @@ class V1Opener:
                 refuse_nonce_reuse,
             )
         )
-        return bytes(out.view[: out.len[0]])
+        del out[out_len[0] :]
+        return bytes(out)
 
     def reply(self, raw: bytes) -> bytes:
         """Open an answer that is not streamed."""
