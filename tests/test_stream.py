@@ -269,3 +269,46 @@ def test_the_last_usage_is_kept_when_the_last_event_goes_to_python() -> None:
     got = read(pair.client, [raw])
     assert [usage for _, _, usage in got.chunks] == [{"n": 1}, None]
     assert got.end == ac.EndOfStream(2, {"n": 1})
+
+
+# ---- several pieces before anything is read ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("filler", [b"", b": ping\n\n", b"data: [DONE]\n\n", b"\n", b"id: 7\n\n"])
+def test_pieces_that_wait_together_are_read_together(filler: bytes) -> None:
+    """With a reader that is idle, as one is after its first event: what it meets first may have no event at all."""
+    pair = SessionPair()
+    first, second, third = three_events(pair)
+    splits = list(every_split(filler + second))
+    for head, tail in splits[: len(filler) + 2] + splits[len(filler) + 2 :: 7]:
+        client = twin(pair.client)
+        chunks = [read(client, [first], eof=False).chunks]
+        for piece in (head, tail, third):
+            client.receive_data(piece)
+        client.receive_eof()
+        events = list(client.events())
+        assert [(*chunk,) for chunk in events[:-1]] == expected().chunks[1:]
+        assert chunks == [expected().chunks[:1]]
+        assert events[-1] == expected().end
+
+
+def test_a_fault_behind_an_empty_piece_is_found() -> None:
+    pair = SessionPair()
+    pair.client.receive_data(pair.node.seal_chunk(b"0"))
+    assert isinstance(pair.client.next_event(), ac.Chunk)
+    for piece in (b": ping\n\n", b"data: garbage\n\n"):
+        pair.client.receive_data(piece)
+    pair.client.receive_eof()
+    with pytest.raises(ac.FramingError):
+        pair.client.next_event()
+
+
+def test_the_length_of_a_plaintext_is_that_of_its_bytes() -> None:
+    """Of a memoryview len() is something else; here the sums of both agree."""
+    pair = SessionPair()
+    ten = memoryview(b"0123456789").cast("H")
+    none = memoryview(bytearray()).cast("B")
+    odd = memoryview(b"01234").cast("B", (5, 1))
+    pair.client.receive_data(pair.node.seal_chunks([none, ten, odd]))
+    chunks = [event.plaintext for event in pair.client.events() if isinstance(event, ac.Chunk)]
+    assert chunks == [b"", b"0123456789", b"01234"]

@@ -202,17 +202,12 @@ class V1Opener:
         chunk = self._opened_before()  # by now: another thread has read
         if chunk is not None:
             return chunk
-        data, pos = self._data, self._pos
-        if self.received and self._status is None:
-            if pos == len(data):
-                data = self._data = self.received.popleft()
-                pos = self._pos = 0
-            if self.received:
-                self._join()
-                data, pos = self._data, 0
-        while pos != len(data):
+        while True:
             status, self._status = self._status, None
             if status is None:  # else the core was asked, and what it has opened lies where it is
+                if not self._gather():
+                    return None
+                data, pos = self._data, self._pos
                 self._room(min(len(data) - pos, _AT_ONCE))
                 if pos == 0 and type(data) is bytes:  # cffi takes bytes as they are
                     status = _events_open(self._events, data, len(data))
@@ -227,10 +222,19 @@ class V1Opener:
             if status < 0:
                 raise _core.error(status, FramingError)
             chunk = self._take_first(self._room(0))
-            if chunk is not None or not self._events.count:
+            # none: another thread has taken them all, or what was looked at has none and more was received meanwhile
+            if chunk is not None or not (self._events.count or self.received):
                 return chunk
-            data, pos = self._data, self._pos  # another thread has taken them all
-        return None
+
+    def _gather(self) -> bool:
+        """Put what was received behind what is left over; False: there is nothing to be looked at."""
+        if self._pos == len(self._data):
+            if not self.received:
+                return False
+            self._data, self._pos = self.received.popleft(), 0
+        if self.received:
+            self._join()
+        return self._pos != len(self._data)
 
     def put_back(self, chunk: Chunk) -> None:
         """Give it once more, next."""

@@ -116,13 +116,15 @@ class V1Sealer:
         parts = list(plaintexts)
         if not parts:
             return b""
+        if memoryview in map(type, parts):  # whose len() need not be its bytes
+            return self._events(parts, usage)
         try:  # copied once: they may change under us
             joined = b"".join(parts)
             lens = array(_SIZE_T, map(len, parts))
         except (TypeError, BufferError):
             for plaintext in parts:
                 _core.lend(plaintext, "each plaintext")
-            return self._events(parts, usage)  # pragma: no cover - a memoryview without dimensions, since Python 3.12
+            raise
         try:
             place = self._places.pop()
         except IndexError:  # the first one, or another thread has it
@@ -132,7 +134,7 @@ class V1Sealer:
         status = lib.ac_v1_events_seal(
             native, ptr, cap, scratch.len, joined, len(joined), lens_c, len(lens), usage, len(usage)
         )
-        if status in (_CAPACITY, _ARGUMENT):  # or len() of one is not its bytes
+        if status in (_CAPACITY, _ARGUMENT):
             self._places.append(place)
             return self._events(parts, usage)
         _core.check(status)
@@ -140,6 +142,8 @@ class V1Sealer:
 
     def _events(self, plaintexts: list[Buffer], usage: bytes) -> bytes:
         """As `events`, of any size."""
+        for plaintext in plaintexts:
+            _core.lend(plaintext, "each plaintext")
         parts = [bytes(plaintext) for plaintext in plaintexts]
         joined = b"".join(parts)
         lens = ffi.new("size_t[]", list(map(len, parts)))
