@@ -22,6 +22,8 @@ def test_public_key(run: Run) -> None:
 
 
 def test_public_key_cryptography(run: Run) -> None:
+    public = X25519PrivateKey.from_private_bytes(SECRET).public_key().public_bytes_raw()
+    assert public == hazmat.x25519_public_key(SECRET)
     run("X25519 public key", "cryptography", lambda: X25519PrivateKey.from_private_bytes(SECRET).public_key())
 
 

@@ -39,13 +39,16 @@ enum {
   SHORT_BYTES = ACI_BLOCK_BYTES * (POWERS - 2) /* hashed at once, with the block of lengths: no stitching */
 };
 
-/* More than the work below uses of the stack, where the compiler optimises. */
+/* What is wiped of the stack after the work, and how far below its upper end the work begins: the frame of burn_stack()
+ * holds more than what it wipes (where it returns to, a canary, room for alignment). It is more than the work uses, where
+ * the compiler optimises. */
+enum { GAP_BYTES = 256 };
 #if defined(__SANITIZE_ADDRESS__)
 enum { STACK_BYTES = 4096 };
 #define ACI_PLAIN_STACK __attribute__((no_sanitize_address)) /* without gaps that would not be wiped */
 #else
 #define ACI_PLAIN_STACK
-enum { STACK_BYTES = 1152 };
+enum { STACK_BYTES = LANES < 4 ? 1536 : 2048 };
 #endif
 
 typedef struct layout {
@@ -164,15 +167,21 @@ ALWAYS_INLINE void crypt_group(const layout *k, vec *c, uint8_t *out, const uint
 #undef LAST
 }
 
+/* What the compiler would otherwise leave out. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define HOLD(bytes) (*(volatile uint8_t *)(bytes) = 0)
+#else
+#define HOLD(bytes) __asm__ volatile("" : : "r"(bytes) : "memory")
+#endif
+
 /* What the compiler has spilled lies on the stack of who called this. */
 static ACI_NOINLINE ACI_PLAIN_STACK void burn_stack(void) {
   uint8_t used[STACK_BYTES];
-  for (size_t i = 0; i < sizeof used; i += VEC_BYTES) V_STORE(used + i, V_FIRST(_mm_setzero_si128()));
-#if defined(_MSC_VER) && !defined(__clang__)
-  _ReadWriteBarrier();
-#else
-  __asm__ volatile("" : : "r"(used) : "memory"); /* or the compiler would leave it out */
+#if defined(ACI_STACK_CHECK)
+  if (aci_leaves_stack(used, sizeof used)) return;
 #endif
+  for (size_t i = 0; i < sizeof used; i += VEC_BYTES) V_STORE(used + i, V_FIRST(_mm_setzero_si128()));
+  HOLD(used);
 }
 
 /* One vector of key stream. The CPU works on several at once, as they do not depend on one another. */
@@ -361,14 +370,40 @@ static ACI_NOINLINE int open_inside(const layout *k, uint8_t *out, const uint8_t
   return (_mm_cvtsi128_si64(differ) | _mm_cvtsi128_si64(_mm_unpackhi_epi64(differ, differ))) == 0;
 }
 
+/* The same, GAP_BYTES further down. */
+static ACI_NOINLINE void init_below(layout *k, const uint8_t key[AC_KEY_BYTES]) {
+  uint8_t gap[GAP_BYTES];
+  HOLD(gap);
+  init_inside(k, key);
+  HOLD(gap);
+}
+
+static ACI_NOINLINE void seal_below(const layout *k, uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
+                                    const uint8_t *plaintext, size_t plaintext_len, const uint8_t *aad,
+                                    size_t aad_len) {
+  uint8_t gap[GAP_BYTES];
+  HOLD(gap);
+  seal_inside(k, out, nonce, plaintext, plaintext_len, aad, aad_len);
+  HOLD(gap);
+}
+
+static ACI_NOINLINE int open_below(const layout *k, uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
+                                   const uint8_t *sealed, size_t len, const uint8_t *aad, size_t aad_len) {
+  uint8_t gap[GAP_BYTES];
+  HOLD(gap);
+  const int good = open_inside(k, out, nonce, sealed, len, aad, aad_len);
+  HOLD(gap);
+  return good;
+}
+
 static void init(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]) {
-  init_inside((layout *)(void *)words, key);
+  init_below((layout *)(void *)words, key);
   burn_stack();
 }
 
 static int seal(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
                 const uint8_t *plaintext, size_t plaintext_len, const uint8_t *aad, size_t aad_len) {
-  seal_inside((const layout *)(const void *)words, out, nonce, plaintext, plaintext_len, aad, aad_len);
+  seal_below((const layout *)(const void *)words, out, nonce, plaintext, plaintext_len, aad, aad_len);
   burn_stack();
   return AC_OK;
 }
@@ -376,7 +411,7 @@ static int seal(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t
 static int open(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
                 const uint8_t *sealed, size_t sealed_len, const uint8_t *aad, size_t aad_len) {
   const size_t len = sealed_len - AC_TAG_BYTES;
-  int good = open_inside((const layout *)(const void *)words, out, nonce, sealed, len, aad, aad_len);
+  int good = open_below((const layout *)(const void *)words, out, nonce, sealed, len, aad, aad_len);
   burn_stack();
   aci_declassify(&good, sizeof good); /* the verdict itself is no secret */
   if (good) return AC_OK;

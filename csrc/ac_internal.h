@@ -43,6 +43,12 @@ void aci_declassify(const void *p, size_t len);
 #define aci_declassify(p, len) ((void)0)
 #endif
 
+/* 1: the stack is not to be wiped. Only the search of the stack (tests/c/stack) defines this, which must find something
+ * then. */
+#if defined(ACI_STACK_CHECK)
+int aci_leaves_stack(uint8_t *used, size_t len);
+#endif
+
 /* ---- ac_cpu.c ---- */
 
 enum { /* features of x86-64; those with registers of their own only where the operating system saves them */
