@@ -52,7 +52,7 @@ class NodeKeyring:
     process (fork) has the keys of its parent, and from its next rotation on keys of its own.
     """
 
-    __slots__ = ("_clock", "_grace", "_heirs", "_held", "_lock", "_pid", "_rotate_after", "_time")
+    __slots__ = ("_clock", "_closed", "_grace", "_heirs", "_held", "_lock", "_pid", "_rotate_after", "_time")
 
     def __init__(
         self, *, rotate_after: float | None = 3600.0, grace: float = 300.0, clock: Clock = time.monotonic
@@ -88,6 +88,7 @@ class NodeKeyring:
         self._rotate_after = _FOREVER if rotate_after is None else rotate_after
         self._grace = grace
         self._clock = clock
+        self._closed = False
         self._lock = threading.RLock()  # for one thread, so that what a signal handler asks for is not locked out
         self._pid = _state._pid
         self._heirs: dict[int, threading.RLock] = {}  # the locks of child processes
@@ -119,7 +120,7 @@ class NodeKeyring:
 
     def _open(self) -> tuple[_Held, ...]:
         held = self._held
-        if not held:
+        if self._closed:
             raise SessionClosedError("this keyring is closed")
         return held
 
@@ -135,7 +136,7 @@ class NodeKeyring:
 
     def _rotate(self, now: float) -> tuple[_Held, ...]:
         new = self._new(SecretKey.generate(), now)
-        current, *before = self._open()  # after the new key is made: closed meanwhile, by a signal handler, it is lost
+        current, *before = self._open()
         return self._keep((new, current._replace(ends=now + self._grace), *before), now)
 
     def _keep(self, held: tuple[_Held, ...], now: float) -> tuple[_Held, ...]:
@@ -144,6 +145,9 @@ class NodeKeyring:
         self._held = kept
         for one in held[len(kept) :]:
             one.key.close()
+        if self._closed:  # meanwhile, by a signal handler of this thread: it has not seen what is kept here
+            self.close()
+            raise SessionClosedError("this keyring is closed")
         return kept
 
     @property
@@ -180,6 +184,7 @@ class NodeKeyring:
     def close(self) -> None:
         """Wipe all keys, at once or when the last thread that is using one is done. Harmless when done twice."""
         with self._entered():
+            self._closed = True
             held, self._held = self._held, ()
         for one in held:
             one.key.close()
@@ -196,5 +201,4 @@ class NodeKeyring:
         raise TypeError("a keyring is not to be pickled or copied")
 
     def __repr__(self) -> str:
-        held = len(self._held)
-        return f"<{type(self).__name__} {f'of {held}' if held else 'closed'}>"
+        return f"<{type(self).__name__}{' closed' if self._closed else ''}>"
