@@ -282,6 +282,7 @@ def test_the_doctor_finds_this_installation_well(tmp_path: Path) -> None:
     assert found["aes"]["usable"] == list(hazmat.aes_backends())
     assert set(found["cpu"]) == set(_core._cpu_features())
     assert {"atoma-crypto", "cffi", "pynacl", "libsodium", "python"} <= set(found["versions"])
+    assert re.match(r"1\.0\.\d+", found["versions"]["libsodium"])
     assert found["extras"]["server"] == "installed"
     assert RAW.hex() not in out
     status, out, err = program("doctor")
