@@ -169,6 +169,18 @@ def test_a_keyring_closed_at_any_point_of_a_call_stays_closed(name: str) -> None
     assert at > 10
 
 
+def test_a_keyring_closed_in_the_middle_of_a_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the points above, without a tracer."""
+    keys = ac.NodeKeyring(grace=0)
+    memory = watched(keys)
+    with monkeypatch.context() as patched:
+        patched.setattr(ac.SecretKey, "close", lambda _self: keys.close())
+        with pytest.raises(ac.SessionClosedError, match="this keyring is closed"):
+            keys.rotate()
+    assert keys._held == ()
+    assert wiped(memory)
+
+
 # ---- child processes ------------------------------------------------------------------------------------------------
 
 FORKED: Final = """
