@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from atoma_crypto.cli import demo, node
+from atoma_crypto.cli import demo, doctor, inspect, keygen, node
 
 # What a sub-command imports only when it runs; the extra that brings all it needs is its own to name.
 _OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "rich", "starlette", "uvicorn"))
@@ -21,10 +21,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     its output has left.
     """
     parser = argparse.ArgumentParser(
-        prog="atoma-crypto", description="End-to-end encrypted chat completions: a node, and a demonstration."
+        prog="atoma-crypto",
+        description="End-to-end encrypted chat completions: a node, its keys, tools to look with, and a demonstration.",
     )
     subparsers = parser.add_subparsers(metavar="command", required=True)
     node.add_parser(subparsers)
+    keygen.add_parser(subparsers)
+    inspect.add_parser(subparsers)
+    doctor.add_parser(subparsers)
     demo.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import logging
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import atoma_crypto as ac
+from atoma_crypto.server.keyfile import read_signing_key
 from atoma_crypto.server.listener import listen
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     # generic in the stubs alone, so that this name is good for annotations only
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_SEED_BYTES = 32
-_SIGN_KEY_FILE_CAP = 1024  # no form of a seed is longer, white space included
 _SHUTDOWN_SECONDS = 5  # for the streams that are still being written
 
 
@@ -51,7 +49,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "--sign-key",
         metavar="FILE",
         type=Path,
-        help="Ed25519 seed that signs replies: 32 bytes, or 64 hexadecimal digits, or base64",
+        help="Ed25519 seed that signs replies: 32 bytes, or 64 hexadecimal digits, or base64; mode 0600",
     )
     parser.add_argument(
         "--max-request-bytes",
@@ -72,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     with ExitStack() as held:
         try:
-            signing_key = None if arguments.sign_key is None else held.enter_context(_signing_key(arguments.sign_key))
+            signing_key = (
+                None if arguments.sign_key is None else held.enter_context(read_signing_key(arguments.sign_key))
+            )
             listener = held.enter_context(listen(arguments.host, arguments.port))
             key = held.enter_context(ac.SecretKey.generate())
             app = create_app(
@@ -118,29 +118,6 @@ _LOGGING: dict[str, Any] = {
         for name in ("uvicorn", "atoma_crypto.server")
     },
 }
-
-
-def _signing_key(path: Path) -> ac.SigningKey:
-    return ac.SigningKey.from_bytes(read_sign_key(path))  # the seed is let go of here
-
-
-def read_sign_key(path: Path) -> bytes:
-    """Read an Ed25519 seed of 32 bytes: raw, in hexadecimal or in base64, white space around it ignored.
-
-    Raises ValueError, which shows nothing of the content, for anything else, and OSError.
-    """
-    with path.open("rb") as file:
-        content = file.read(_SIGN_KEY_FILE_CAP + 1)
-    if len(content) == _SEED_BYTES:  # first, for a raw seed may begin or end with white space
-        return content
-    content = content.strip()
-    if len(content) == _SEED_BYTES:
-        return content
-    if re.fullmatch(rb"[0-9A-Fa-f]{64}", content):
-        return bytes.fromhex(content.decode())
-    if re.fullmatch(rb"[0-9A-Za-z+/]{43}=", content):
-        return base64.b64decode(content)
-    raise ValueError(f"{path} holds no Ed25519 seed: 32 bytes, or 64 hexadecimal digits, or base64 of 32 bytes")
 
 
 def _model(arguments: argparse.Namespace) -> Model:
