@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from atoma_crypto.cli import demo, node
+from atoma_crypto.cli import demo, gateway, node
 
 # What a sub-command imports only when it runs; the extra that brings all it needs is its own to name.
-_OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "rich", "starlette", "uvicorn"))
+_OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "rich", "starlette", "tomli", "uvicorn"))
 _INTERRUPTED, _BROKEN_PIPE = 128 + 2, 128 + 13  # as shells report SIGINT and SIGPIPE
 
 
@@ -21,10 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     its output has left.
     """
     parser = argparse.ArgumentParser(
-        prog="atoma-crypto", description="End-to-end encrypted chat completions: a node, and a demonstration."
+        prog="atoma-crypto",
+        description="End-to-end encrypted chat completions: a node, a gateway, and a demonstration.",
     )
     subparsers = parser.add_subparsers(metavar="command", required=True)
     node.add_parser(subparsers)
+    gateway.add_parser(subparsers)
     demo.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     try:
