@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, closing
@@ -84,6 +85,7 @@ class Nodes:
         token: str | None,
         limits: ac.Limits,
         nonce_reuse: NonceReuse,
+        tls: ssl.SSLContext | None,
         seen: Callable[[RequestMetadata], object] | None,
     ) -> None:
         self._addresses = [base_url(url) for url in urls]
@@ -98,6 +100,7 @@ class Nodes:
             timeout=_TIMEOUT,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=_KEPT_SECONDS),
             trust_env=False,
+            verify=True if tls is None else tls,
             # what a node sets for one app must not go out with another's request
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # a compressed stream could be held back until a block of it is full
@@ -120,6 +123,9 @@ class Nodes:
             response = await self._first(exchange, self._headers(bearer))
             try:
                 yield Answer(exchange, response, self._limits)
+            except FailedError as failure:
+                _log.warning("an answer from %s failed: %d", response.url, failure.status_code)
+                raise
             finally:
                 with CancelScope(shield=True):  # also when the app has left: what is cancelled must still be closed
                     await response.aclose()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
@@ -30,8 +30,6 @@ from atoma_crypto.server._work import run_work
 
 __all__ = ["RequestMetadata", "create_app"]
 
-_log = logging.getLogger("atoma_crypto.server")
-
 _CHAT: Final = BY_CONFIDENTIAL["/v1/confidential/chat/completions"]
 _LOOPBACK: Final = re.compile(r"(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?")
 
@@ -44,6 +42,7 @@ def create_app(
     any_host: bool = False,
     limits: ac.Limits = ac.Limits(),  # noqa: B008 - frozen
     nonce_reuse: NonceReuse = "warn",
+    tls: ssl.SSLContext | None = None,
     seen: Callable[[RequestMetadata], object] | None = None,
 ) -> Starlette:
     """Make the gateway's application: OpenAI's four endpoints, their confidential paths, and `GET /health`.
@@ -51,13 +50,14 @@ def create_app(
     `nodes` are the base URLs of nodes, or of proxies before them, with or without `/v1`; they are asked in turn.
     `token` is the bearer token for them; None passes on what the local app sends. `pass_models` adds
     `GET /v1/models`, which is asked and answered in clear. A request whose `Host` is no name of this machine's
-    loopback is refused unless `any_host`. `limits` and `nonce_reuse` are the sessions'. `seen` is called with the
-    metadata of each request before it is sent. Raises ValueError for a URL that is not plain
+    loopback is refused unless `any_host`. `limits` and `nonce_reuse` are the sessions'. `tls` is what
+    nodes behind `https` must satisfy; None stands for the usual authorities. `seen` is called with the metadata of each
+    request before it is sent. Raises ValueError for a URL that is not plain
     `http(s)://host[:port][/path]`, without nodes, and for a token that is empty or not printable ASCII.
     """
     if token is not None and not re.fullmatch(r"[!-~]+", token):
         raise ValueError("the token is empty or has characters that no header may have")
-    pool = Nodes(nodes, token=token, limits=limits, nonce_reuse=nonce_reuse, seen=seen)
+    pool = Nodes(nodes, token=token, limits=limits, nonce_reuse=nonce_reuse, tls=tls, seen=seen)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -149,7 +149,6 @@ class _Inference:
         except ac.LocalProtocolError as error:
             response = error_response(400, "INVALID_BODY", str(error))
         except FailedError as failure:
-            _log.warning("inference failed: status %d", failure.status_code)
             if started:
                 return False
             response = self._failed(failure)
