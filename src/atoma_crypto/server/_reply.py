@@ -20,7 +20,7 @@ _log = logging.getLogger("atoma_crypto.server")
 
 # From this size on sealing takes longer than the way to a worker thread and back.
 _WORKER_BYTES = 64 << 10
-STREAM_START: Message = {
+_STREAM_START: Message = {
     "type": "http.response.start",
     "status": 200,
     "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")],
@@ -66,7 +66,7 @@ class Reply:
             except _FailedError:
                 await internal_error()(scope, receive, send)
                 return True
-            await send(STREAM_START)
+            await send(_STREAM_START)
             await send({"type": "http.response.body", "body": first, "more_body": True})
             try:
                 async for batch in batches:
