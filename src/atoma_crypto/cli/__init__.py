@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from atoma_crypto.cli import demo, gateway, node
 
 # What a sub-command imports only when it runs; the extra that brings all it needs is its own to name.
-_OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "rich", "starlette", "tomli", "uvicorn"))
+_OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "prometheus_client", "rich", "starlette", "tomli", "uvicorn"))
 _INTERRUPTED, _BROKEN_PIPE = 128 + 2, 128 + 13  # as shells report SIGINT and SIGPIPE
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import atoma_crypto as ac
-from atoma_crypto.cli._config import FILE, INTEGER, PORT, SECONDS, TEXT, Option, add_options, load
+from atoma_crypto.cli._config import BOOLEAN, FILE, INTEGER, PORT, SECONDS, TEXT, Option, add_options, load
 from atoma_crypto.cli._serve import serve, url_of
 from atoma_crypto.server.listener import listen
 
@@ -44,6 +44,7 @@ class Settings:
         Option(FILE, "Ed25519 seed that signs replies: 32 bytes, or 64 hexadecimal digits, or base64", "FILE"),
     ] = None
     max_request_bytes: Annotated[int, Option(INTEGER, "longest sealed request", "N")] = ac.Limits().max_request_bytes
+    metrics: Annotated[bool, Option(BOOLEAN, "answer GET /metrics in Prometheus' text")] = False
     seed: Annotated[int | None, Option(INTEGER, "make eliza answer the same every time", "N")] = None
     shutdown_seconds: Annotated[
         int, Option(SECONDS, "how long a stream may go on once the node was told to stop", "N")
@@ -81,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
                 token=settings.token,
                 signing_key=signing_key,
                 max_request_bytes=settings.max_request_bytes,
+                metrics=settings.metrics,
             )
         except (OSError, ValueError) as error:
             sys.stderr.write(f"atoma-crypto node: {error}\n")
