@@ -14,6 +14,8 @@ enum { NAMES = sizeof names / sizeof names[0] };
 
 const char *ac_cpu_feature_name(unsigned number) { return number < NAMES ? names[number].name : NULL; }
 
+int ac_cpu_feature_usable(unsigned number) { return number < NAMES && aci_cpu_has(names[number].feature); }
+
 int ac_cpu_mask(const char *list) {
   uint32_t found = 0;
   while (*list != '\0') {

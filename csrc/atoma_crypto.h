@@ -93,6 +93,7 @@ const char *ac_self_test_failure(void); /* "" while none has failed */
  * AC_ERR_ARGUMENT: an unknown name. Names are those of ac_cpu_feature_name(0, 1, ...), NULL past the last. */
 int ac_cpu_mask(const char *features);
 const char *ac_cpu_feature_name(unsigned number);
+int ac_cpu_feature_usable(unsigned number); /* 1 or 0, once ac_init has returned AC_OK: it is there and not hidden */
 
 /* Backends are numbered best first. A name is NULL past the last number. */
 const char *ac_aes_backend_name(unsigned backend);

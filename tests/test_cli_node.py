@@ -20,7 +20,7 @@ import uvicorn
 
 import atoma_crypto as ac
 from atoma_crypto.cli import main
-from atoma_crypto.cli.node import read_sign_key
+from atoma_crypto.server.keyfile import read_signing_key
 from oracle import OracleClient, body_hash, verify_sui_signature
 from serving import Client, error_of, opened, request_body
 from upstreams import chunked, raw_upstream
@@ -100,6 +100,7 @@ def test_a_token_is_needed_when_one_is_named(how: str) -> None:
 def test_a_signing_key_signs(tmp_path: Path) -> None:
     path = tmp_path / "seed"
     path.write_text(SEED.hex() + "\n")
+    path.chmod(0o600)
     with running("--sign-key", str(path)) as (url, _, _process):
         oracle = OracleClient.lock(url, model="eliza")
         status, raw = oracle.chat(url, request_body(model="eliza"))
@@ -141,7 +142,7 @@ def test_an_ipv6_address_is_written_as_a_url() -> None:
 REFUSED = {
     "no command": ([], "required"),
     "unknown command": (["knot"], "invalid choice"),
-    "unknown option": (["node", "--key-file", "x"], "unrecognized"),
+    "unknown option": (["node", "--keys", "x"], "unrecognized"),
     "port not a number": (["node", "--port", "x"], "argument --port: a port is a number from 0 to 65535"),
     "port too large": (["node", "--port", "65536"], "argument --port: a port is a number from 0 to 65535"),
     "port of many digits": (["node", "--port", "9" * 5000], "argument --port: a port is a number from 0 to 65535"),
@@ -218,6 +219,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_the_seed_is_let_go_of_before_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "seed"
     path.write_text(SEED.hex())
+    path.chmod(0o600)
     held: list[object] = []
 
     def run(_server: uvicorn.Server, sockets: list[socket.socket]) -> None:
@@ -265,7 +267,9 @@ GOOD_SEEDS = {
 def test_the_forms_of_a_seed(tmp_path: Path, content: bytes, seed: bytes) -> None:
     path = tmp_path / "seed"
     path.write_bytes(content)
-    assert read_sign_key(path) == seed
+    path.chmod(0o600)
+    with read_signing_key(path) as key, ac.SigningKey.from_bytes(seed) as right:
+        assert key.public_key == right.public_key
 
 
 BAD_SEEDS = {
@@ -288,8 +292,9 @@ BAD_SEEDS = {
 def test_what_is_no_seed_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "seed"
     path.write_bytes(content)
+    path.chmod(0o600)
     with pytest.raises(ValueError, match="holds no Ed25519 seed") as refused:
-        read_sign_key(path)
+        read_signing_key(path)
     assert str(refused.value).startswith(str(path))
     assert refused.value.__cause__ is refused.value.__context__ is None
     for part in (SEED.hex()[:16], base64.b64encode(SEED).decode()[:16]):

@@ -32,6 +32,7 @@ LINES: Final = {
     "_sealer": 5,
     "_state": 6,
     "client": 6,
+    "keyring": 6,
     "node": 6,
     "__init__": 6,
 }

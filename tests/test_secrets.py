@@ -301,7 +301,7 @@ def test_a_request_that_was_refused_leaves_no_key() -> None:
     with pytest.raises(ac.EnvelopeError):
         node.open_request(json.dumps(envelope | {"stream": True}).encode())
     assert zero(node)
-    assert node._key is None
+    assert node._keys is None
     assert node._signing is None
 
 

@@ -1,8 +1,8 @@
 """End-to-end encryption for AI inference: both ends of Atoma's confidential chat completions.
 
-`ClientSession` seals one request and opens its answer; `NodeSession` opens a request and seals its answer. Both turn
-bytes into bytes and have no sockets: `atoma_crypto.server` is a node that speaks HTTP. `atoma_crypto.hazmat` holds
-the primitives.
+`ClientSession` seals one request and opens its answer; `NodeSession` opens a request and seals its answer, with a
+SecretKey or a NodeKeyring of keys that rotate. Both turn bytes into bytes and have no sockets: `atoma_crypto.server`
+is a node that speaks HTTP. `atoma_crypto.hazmat` holds the primitives.
 """
 
 from ._errors import (
@@ -25,6 +25,7 @@ from ._errors import (
 from ._events import NEED_DATA, Chunk, EndOfStream, Limits, Request
 from ._keys import PublicKey, SecretKey, SigningKey
 from .client import ClientSession
+from .keyring import KeyOffer, NodeKeyring
 from .node import NodeSession
 
 __version__ = "0.1.0"
@@ -40,11 +41,13 @@ __all__ = [
     "EnvelopeError",
     "FramingError",
     "InvalidKeyError",
+    "KeyOffer",
     "LimitExceededError",
     "Limits",
     "LocalProtocolError",
     "MessageTooLargeError",
     "NativeError",
+    "NodeKeyring",
     "NodeSession",
     "NonceReuseError",
     "NonceReuseWarning",

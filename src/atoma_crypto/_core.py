@@ -81,6 +81,16 @@ def _cpu_features() -> list[str]:
     return found
 
 
+def self_test_failure() -> str:
+    """What the self-test at import has found broken: nothing, or there would have been an ImportError."""
+    return str(ffi.string(lib.ac_self_test_failure()).decode())
+
+
+def cpu_features() -> dict[str, bool]:
+    """The features of this CPU that the core looks for, and whether each is there and not masked."""
+    return {name: bool(lib.ac_cpu_feature_usable(number)) for number, name in enumerate(_cpu_features())}
+
+
 def aes_backends() -> tuple[str, ...]:
     """The AES backends that this CPU can run, best first."""
     return tuple(name for _, name in _usable_backends())

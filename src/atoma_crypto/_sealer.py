@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from . import _core, _envelope
 from ._core import SIZE_MAX, CData, Scratch, ffi, lib
 from ._events import Limits
-from ._keys import SecretKey, SigningKey
+from ._keys import SigningKey
 from ._typing import Buffer
 
 _FIRST_SCRATCH: Final = 4096
@@ -36,8 +36,8 @@ class V1Sealer:
         self._max_event_bytes = min(limits.max_event_bytes, SIZE_MAX)
         self._places: list[_Place] = []
 
-    def open_request(self, envelope: _envelope.RequestEnvelope, key: SecretKey, signing: SigningKey | None) -> bytes:
-        """The body of the request. EnvelopeError, AuthenticationError."""
+    def open_request(self, envelope: _envelope.RequestEnvelope, key: CData, signing: SigningKey | None) -> bytes:
+        """The body of the request; `key` is a secret key's `native`. EnvelopeError, AuthenticationError."""
         texts = envelope.ciphertext, envelope.nonce, envelope.salt, envelope.client_public, envelope.node_public
         lent = [_from_buffer(_BYTES, text) for text in (*texts, envelope.body_hash)]  # which the struct does not keep
         members = ffi.new("ac_v1_envelope *", [value for text in lent for value in (text, len(text))])
@@ -47,7 +47,7 @@ class V1Sealer:
             body.ptr,
             body.cap,
             body.len,
-            key.native,
+            key,
             signing.native if signing is not None else ffi.NULL,
             members,
         )

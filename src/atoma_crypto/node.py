@@ -10,21 +10,22 @@ from ._keys import SecretKey, SigningKey
 from ._sealer import V1Sealer
 from ._state import NODE, Clock, Session, require_protocol
 from ._typing import Buffer, Protocol, Usage
+from .keyring import NodeKeyring
 
 
 class NodeSession(Session):
     """One request and its answer, on the node: bytes in, bytes out. It has no socket; make one for each request.
 
-    `keys` is the node's SecretKey. With `signing_key`, a SigningKey or its 32-byte seed, every reply and event carries
-    a Sui signature (Ed25519) of its hash; without, `signature` is the empty string. `replay_cache` and `clock` matter
-    to protocol v2; v1 has no protection against replay.
+    `keys` is the node's SecretKey, or a NodeKeyring, whose keys rotate. With `signing_key`, a SigningKey or its 32-byte
+    seed, every reply and event carries a Sui signature (Ed25519) of its hash; without, `signature` is the empty string.
+    `replay_cache` and `clock` matter to protocol v2; v1 has no protection against replay.
     """
 
-    __slots__ = ("_key", "_limits", "_sealer", "_signing")
+    __slots__ = ("_keys", "_limits", "_sealer", "_signing")
 
     def __init__(
         self,
-        keys: SecretKey,
+        keys: SecretKey | NodeKeyring,
         *,
         signing_key: SigningKey | Buffer | None = None,
         protocols: Sequence[Protocol] = ("v1",),
@@ -32,8 +33,8 @@ class NodeSession(Session):
         clock: Clock = time.time,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
-        if not isinstance(keys, SecretKey):
-            raise TypeError(f"keys must be SecretKey, not {type(keys).__name__}")
+        if not isinstance(keys, SecretKey | NodeKeyring):
+            raise TypeError(f"keys must be SecretKey or NodeKeyring, not {type(keys).__name__}")
         if not isinstance(limits, Limits):
             raise TypeError(f"limits must be Limits, not {type(limits).__name__}")
         if isinstance(protocols, str) or not protocols:
@@ -46,7 +47,7 @@ class NodeSession(Session):
         super().__init__(tables[0])
         if signing_key is not None and not isinstance(signing_key, SigningKey):
             signing_key = SigningKey.from_bytes(signing_key)
-        self._key: SecretKey | None = keys
+        self._keys: SecretKey | NodeKeyring | None = keys
         self._signing: SigningKey | None = signing_key
         self._limits = limits
         self._sealer = V1Sealer(limits)
@@ -55,8 +56,8 @@ class NodeSession(Session):
         """Open and verify a request envelope, UTF-8 JSON.
 
         MessageTooLargeError; EnvelopeError: malformed, or `stream` of the body is not a boolean or not the envelope's;
-        AuthenticationError: another node's key, an all-zero shared secret, tag or hash. After any of these the session
-        has failed.
+        AuthenticationError: a key that is not the node's, or no longer; an all-zero shared secret, tag or hash. After
+        any of these the session has failed.
         """
         if not isinstance(raw, bytes | bytearray | memoryview):
             raise TypeError(f"raw must be bytes, bytearray or memoryview, not {type(raw).__name__}")
@@ -65,9 +66,9 @@ class NodeSession(Session):
             limit = self._limits.max_request_bytes
             if memoryview(raw).nbytes > limit:
                 raise MessageTooLargeError(f"the request is longer than {limit} bytes")
-            assert self._key is not None  # noqa: S101 - only close() and failure drop it, and both end the session
+            assert self._keys is not None  # noqa: S101 - only close() and failure drop it, and both end the session
             envelope = _envelope.read_request(bytes(raw))
-            body = self._sealer.open_request(envelope, self._key, self._signing)
+            body = self._sealer.open_request(envelope, self._keys.native_for(envelope.node_public), self._signing)
             if _envelope.body_stream(body, EnvelopeError) is not envelope.stream:
                 raise EnvelopeError("'stream' of the body is not that of the envelope")
             self._step("open_request, stream" if envelope.stream else "open_request")
@@ -156,7 +157,7 @@ class NodeSession(Session):
         raise AssertionError  # pragma: no cover - the same
 
     def _wipe(self) -> None:
-        self._key = self._signing = None
+        self._keys = self._signing = None
         self._sealer.close()
 
     def __enter__(self) -> "NodeSession":

@@ -93,6 +93,8 @@ static uint32_t hide(uint32_t hidden) {
   write_list(list, sizeof list, hidden);
   CHECK_STATUS(ac_cpu_mask(list), AC_OK);
   CHECK_STATUS(ac_init(&sodium_table, NULL), AC_OK);
+  for (unsigned i = 0; i < features; i++) CHECK(ac_cpu_feature_usable(i) == is_seen(ac_cpu_feature_name(i), hidden));
+  CHECK(ac_cpu_feature_usable(features) == 0);
   for (unsigned i = 0; ac_aes_backend_name(i) != NULL; i++) {
     const char *const name = ac_aes_backend_name(i);
     const int usable = can_be_used(name, hidden);

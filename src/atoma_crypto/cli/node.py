@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import re
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import atoma_crypto as ac
 from atoma_crypto.cli._config import BOOLEAN, FILE, INTEGER, PORT, SECONDS, TEXT, Option, add_options, load
 from atoma_crypto.cli._serve import serve, url_of
+from atoma_crypto.server.keyfile import read_secret_key, read_signing_key
 from atoma_crypto.server.listener import listen
 
 if TYPE_CHECKING:
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
     # generic in the stubs alone, so that this name is good for annotations only
     SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
-_SEED_BYTES = 32
-_SIGN_KEY_FILE_CAP = 1024  # no form of a seed is longer, white space included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +37,13 @@ class Settings:
     ] = field(default=None, repr=False)
     sign_key: Annotated[
         Path | None,
-        Option(FILE, "Ed25519 seed that signs replies: 32 bytes, or 64 hexadecimal digits, or base64", "FILE"),
+        Option(
+            FILE, "Ed25519 seed that signs replies: 32 bytes, or 64 hexadecimal digits, or base64; mode 0600", "FILE"
+        ),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Option(FILE, "the node's X25519 secret key, as `keygen` writes it; without it a new one is made", "FILE"),
     ] = None
     max_request_bytes: Annotated[int, Option(INTEGER, "longest sealed request", "N")] = ac.Limits().max_request_bytes
     metrics: Annotated[bool, Option(BOOLEAN, "answer GET /metrics in Prometheus' text")] = False
@@ -57,7 +59,7 @@ def add_parser(subparsers: SubParsers) -> None:
         "node",
         help="run a confidential node",
         description="Run a confidential node in front of an OpenAI-compatible service, or of a built-in "
-        "model called eliza. Its key is made at start and kept in memory only.",
+        "model called eliza. Its key is made at start and kept in memory only, unless --key-file names one.",
     )
     add_options(parser, Settings)
     parser.set_defaults(run=run, extra="server")
@@ -72,10 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as held:
         try:
             settings = load(Settings, arguments)
-            sign_key = settings.sign_key
-            signing_key = None if sign_key is None else held.enter_context(_signing_key(sign_key))
+            sign_key, key_file = settings.sign_key, settings.key_file
+            signing_key = None if sign_key is None else held.enter_context(read_signing_key(sign_key))
+            key = held.enter_context(ac.SecretKey.generate() if key_file is None else read_secret_key(key_file))
             listener = held.enter_context(listen(settings.host, settings.port))
-            key = held.enter_context(ac.SecretKey.generate())
             app = create_app(
                 key,
                 _model(settings),
@@ -95,29 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
         serve(app, listener, said, shutdown_seconds=settings.shutdown_seconds)
     return 0
-
-
-def _signing_key(path: Path) -> ac.SigningKey:
-    return ac.SigningKey.from_bytes(read_sign_key(path))  # the seed is let go of here
-
-
-def read_sign_key(path: Path) -> bytes:
-    """Read an Ed25519 seed of 32 bytes: raw, in hexadecimal or in base64, white space around it ignored.
-
-    Raises ValueError, which shows nothing of the content, for anything else, and OSError.
-    """
-    with path.open("rb") as file:
-        content = file.read(_SIGN_KEY_FILE_CAP + 1)
-    if len(content) == _SEED_BYTES:  # first, for a raw seed may begin or end with white space
-        return content
-    content = content.strip()
-    if len(content) == _SEED_BYTES:
-        return content
-    if re.fullmatch(rb"[0-9A-Fa-f]{64}", content):
-        return bytes.fromhex(content.decode())
-    if re.fullmatch(rb"[0-9A-Za-z+/]{43}=", content):
-        return base64.b64decode(content)
-    raise ValueError(f"{path} holds no Ed25519 seed: 32 bytes, or 64 hexadecimal digits, or base64 of 32 bytes")
 
 
 def _model(settings: Settings) -> Model:
