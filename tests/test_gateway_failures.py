@@ -297,6 +297,29 @@ def test_a_node_that_dies_in_the_middle_of_a_stream() -> None:
         gate.post(body(stream=True))
 
 
+def test_a_node_that_hangs() -> None:
+    def hanging(_request: Request, session: ac.NodeSession, _opened: ac.Request) -> Response:
+        async def events() -> AsyncIterator[bytes]:
+            yield session.seal_chunk(CHUNKS[0])
+            await anyio.sleep(30)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    def silent(_request: Request, _session: ac.NodeSession, _opened: ac.Request) -> Response:
+        async def nothing() -> AsyncIterator[bytes]:
+            await anyio.sleep(30)
+            yield b""
+
+        return StreamingResponse(nothing(), media_type="text/event-stream")
+
+    with ScriptedNode([silent, silent, silent, hanging]).running() as url, gateway(url, timeout=0.2) as gate:
+        assert error_of(gate.post())[:2] == (504, "GATEWAY_TIMEOUT")
+        assert error_of(gate.post(body(stream=True)))[:2] == (504, "GATEWAY_TIMEOUT")
+        assert error_of(gate.post(body(stream=True), SEALED_CHAT)) == INTERNAL_ERROR
+        with pytest.raises(httpx.RemoteProtocolError):
+            gate.post(body(stream=True))
+
+
 def test_an_app_that_leaves_closes_the_nodes_stream_and_wipes(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[ac.ClientSession] = []
     real = ac.ClientSession.__init__

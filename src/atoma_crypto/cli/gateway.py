@@ -40,6 +40,7 @@ class Settings:
         bool, Option(BOOLEAN, "break off a stream that repeats a nonce, as those of deployed nodes do")
     ] = False
     max_request_bytes: Annotated[int, Option(INTEGER, "longest request", "N")] = ac.Limits().max_request_bytes
+    timeout_seconds: Annotated[int, Option(SECONDS, "how long a node may be silent", "N")] = 600
     shutdown_seconds: Annotated[
         int, Option(SECONDS, "how long a stream may go on once the gateway was told to stop", "N")
     ] = 30
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
                 pass_models=settings.pass_models,
                 any_host=remote,
                 limits=ac.Limits(max_request_bytes=settings.max_request_bytes),
+                timeout=settings.timeout_seconds,
                 nonce_reuse="error" if settings.refuse_nonce_reuse else "warn",
             )
             listener = held.enter_context(listen(settings.host, settings.port))

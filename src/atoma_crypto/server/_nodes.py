@@ -26,9 +26,8 @@ from atoma_crypto.server._work import run_work
 
 _log = logging.getLogger("atoma_crypto.server")
 
-# A model may think for minutes before its first word, and between two words; a lock is told at once.
-_TIMEOUT = httpx.Timeout(600, connect=5)
-_LOCK_TIMEOUT = httpx.Timeout(10, connect=5)
+_LOCK_SECONDS = 10.0  # a lock is told at once
+_CONNECT_SECONDS = 5.0
 _KEPT_SECONDS = 2.0  # shorter than servers keep a connection, so that none is found closed under a request
 _LOCKS = 2  # taken from one node for one request, where another client was faster
 _WORKER_BYTES = 64 << 10  # from this size on opening takes longer than the way to a worker thread and back
@@ -85,6 +84,7 @@ class Nodes:
         token: str | None,
         limits: ac.Limits,
         nonce_reuse: NonceReuse,
+        timeout: float,
         tls: ssl.SSLContext | None,
         seen: Callable[[RequestMetadata], object] | None,
     ) -> None:
@@ -96,8 +96,9 @@ class Nodes:
         self._nonce_reuse = nonce_reuse
         self._seen = seen
         self._turn = count()
+        self._lock_timeout = min(timeout, _LOCK_SECONDS)
         self._client = httpx.AsyncClient(
-            timeout=_TIMEOUT,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=_KEPT_SECONDS),
             trust_env=False,
             verify=True if tls is None else tls,
@@ -199,7 +200,7 @@ class Nodes:
             address + LOCK_PATH,
             content=exchange.lock_body(),
             headers={**headers, "Accept": "application/json"},
-            timeout=_LOCK_TIMEOUT,
+            timeout=self._lock_timeout,
         )
         failure = None
         try:

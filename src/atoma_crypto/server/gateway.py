@@ -47,6 +47,7 @@ def create_app(
     any_host: bool = False,
     limits: ac.Limits = ac.Limits(),  # noqa: B008 - frozen
     nonce_reuse: NonceReuse = "warn",
+    timeout: float = 600.0,
     tls: ssl.SSLContext | None = None,
     seen: Callable[[RequestMetadata], object] | None = None,
 ) -> Starlette:
@@ -55,14 +56,15 @@ def create_app(
     `nodes` are the base URLs of nodes, or of proxies before them, with or without `/v1`; they are asked in turn.
     `token` is the bearer token for them; None passes on what the local app sends. `pass_models` adds
     `GET /v1/models`, which is asked and answered in clear. A request whose `Host` is no name of this machine's
-    loopback is refused unless `any_host`. `limits` and `nonce_reuse` are the sessions'. `tls` is what
-    nodes behind `https` must satisfy; None stands for the usual authorities. `seen` is called with the metadata of each
-    request before it is sent. Raises ValueError for a URL that is not plain
-    `http(s)://host[:port][/path]`, without nodes, and for a token that is empty or not printable ASCII.
+    loopback is refused unless `any_host`. `limits` and `nonce_reuse` are the sessions'. `timeout` is how many seconds a
+    node may be silent: a model may think for minutes before its first word. `tls` is what nodes behind `https` must
+    satisfy; None stands for the usual authorities. `seen` is called with the metadata of each request before it is
+    sent. Raises ValueError for a URL that is not plain `http(s)://host[:port][/path]`, without nodes, and for a token
+    that is empty or not printable ASCII.
     """
     if token is not None and not re.fullmatch(r"[!-~]+", token):
         raise ValueError("the token is empty or has characters that no header may have")
-    pool = Nodes(nodes, token=token, limits=limits, nonce_reuse=nonce_reuse, tls=tls, seen=seen)
+    pool = Nodes(nodes, token=token, limits=limits, nonce_reuse=nonce_reuse, timeout=timeout, tls=tls, seen=seen)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
