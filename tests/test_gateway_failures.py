@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 
-import anyio
 import httpx
 import pytest
 from starlette.requests import Request
@@ -295,83 +293,3 @@ def test_a_node_that_dies_in_the_middle_of_a_stream() -> None:
 
     with ScriptedNode([dying]).running() as url, gateway(url) as gate, pytest.raises(httpx.RemoteProtocolError):
         gate.post(body(stream=True))
-
-
-def test_a_node_that_hangs() -> None:
-    def hanging(_request: Request, session: ac.NodeSession, _opened: ac.Request) -> Response:
-        async def events() -> AsyncIterator[bytes]:
-            yield session.seal_chunk(CHUNKS[0])
-            await anyio.sleep(30)
-
-        return StreamingResponse(events(), media_type="text/event-stream")
-
-    def silent(_request: Request, _session: ac.NodeSession, _opened: ac.Request) -> Response:
-        async def nothing() -> AsyncIterator[bytes]:
-            await anyio.sleep(30)
-            yield b""
-
-        return StreamingResponse(nothing(), media_type="text/event-stream")
-
-    with ScriptedNode([silent, silent, silent, hanging]).running() as url, gateway(url, timeout=0.2) as gate:
-        assert error_of(gate.post())[:2] == (504, "GATEWAY_TIMEOUT")
-        assert error_of(gate.post(body(stream=True)))[:2] == (504, "GATEWAY_TIMEOUT")
-        assert error_of(gate.post(body(stream=True), SEALED_CHAT)) == INTERNAL_ERROR
-        with pytest.raises(httpx.RemoteProtocolError):
-            gate.post(body(stream=True))
-
-
-def test_an_app_that_leaves_closes_the_nodes_stream_and_wipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[ac.ClientSession] = []
-    real = ac.ClientSession.__init__
-
-    def recording(session: ac.ClientSession, *args: object, **more: object) -> None:
-        real(session, *args, **more)  # type: ignore[arg-type] # handed on as they are
-        made.append(session)
-
-    monkeypatch.setattr(ac.ClientSession, "__init__", recording)
-    left = threading.Event()
-
-    def endless(_request: Request, session: ac.NodeSession, _opened: ac.Request) -> Response:
-        async def events() -> AsyncIterator[bytes]:
-            try:
-                while True:
-                    yield session.seal_chunk(CHUNKS[0])
-                    await anyio.sleep(0.01)
-            finally:
-                left.set()
-
-        return StreamingResponse(events(), media_type="text/event-stream")
-
-    with ScriptedNode([endless]).running() as url, gateway(url) as gate:
-        with gate.http.stream("POST", CHAT, json=body(stream=True)) as response:
-            parts = response.iter_raw()
-            assert next(parts).startswith(b"data: ")
-            assert not left.is_set()
-        assert left.wait(10)
-    [session] = made
-    with pytest.raises(ac.SessionClosedError):
-        session.receive_data(b"")
-
-
-def test_what_the_app_reads_comes_as_the_node_sends_it() -> None:
-    go_on = threading.Event()
-
-    def waiting(_request: Request, session: ac.NodeSession, _opened: ac.Request) -> Response:
-        async def events() -> AsyncIterator[bytes]:
-            yield session.seal_chunk(CHUNKS[0])
-            while not go_on.is_set():
-                await anyio.sleep(0.005)
-            yield session.seal_chunk(CHUNKS[1])
-
-        return StreamingResponse(events(), media_type="text/event-stream")
-
-    with (
-        ScriptedNode([waiting]).running() as url,
-        gateway(url) as gate,
-        gate.http.stream("POST", CHAT, json=body(stream=True)) as response,
-    ):
-        assert response.headers["content-type"] == "text/event-stream"
-        parts = response.iter_raw()
-        assert next(parts) == b"data: " + CHUNKS[0] + b"\n\n"
-        go_on.set()
-        assert b"".join(parts) == b"data: " + CHUNKS[1] + b"\n\ndata: [DONE]\n\n"

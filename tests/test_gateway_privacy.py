@@ -20,7 +20,6 @@ from gateways import (
     ScriptedNode,
     body,
     chat_chunk,
-    events_of,
     gateway,
     oracle_node,
     replying,
@@ -230,15 +229,3 @@ def test_what_is_raised_leads_to_no_secret(monkeypatch: pytest.MonkeyPatch) -> N
         assert error.__cause__ is None
         assert error.__context__ is None or isinstance(error.__context__, ac.AtomaCryptoError)
         assert not isinstance(error.__context__, httpx.HTTPError)
-
-
-def test_a_stream_that_is_read_slowly_is_read_whole() -> None:
-    chunks = [chat_chunk(str(number) * 500) for number in range(2000)] + [chat_chunk("", "stop")]
-    with ScriptedNode([streaming(*chunks)]).running() as url, gateway(url) as gate:
-        received = b""
-        with gate.http.stream("POST", CHAT, json=body(stream=True)) as response:
-            for part in response.iter_raw(4096):
-                received += part
-    *events, done = events_of(received.decode())
-    assert [event.encode() for event in events] == chunks
-    assert done == "[DONE]"
