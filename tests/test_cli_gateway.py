@@ -25,7 +25,7 @@ from starlette.routing import Route
 import atoma_crypto as ac
 from atoma_crypto.cli import main
 from atoma_crypto.server.eliza import ElizaModel
-from gateways import CHAT, CHUNKS, body, chat_chunk, events_of, oracle_node
+from gateways import CHAT, CHUNKS, SEALED_CHAT, body, chat_chunk, events_of, oracle_node
 from oracle import Behaviour
 from serving import NO_CAS, Client, error_of, node, request_body, serving
 from upstreams import DONE
@@ -106,7 +106,7 @@ def test_the_file_the_environment_and_flags(tmp_path: Path) -> None:
     with started("node", "--config", str(of_node), "--port", "0") as (lines, sidecar):
         assert lines[1:] == [
             "answers come from eliza, the built-in model",
-            "a bearer token is needed, and only one will do; replies are not signed",
+            "a bearer token is needed, and only one will do; replies are not signed; the key stays",
         ]
         environment = {"ATOMA_CRYPTO_NODES": url_in(lines[0]), "ATOMA_CRYPTO_TOKEN": TOKEN}
         with started("gateway", "--config", str(of_gateway), "--port", "0", environment=environment) as (
@@ -144,6 +144,26 @@ def test_the_key_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     path.chmod(0o644)
     assert main(["node", "--port", "0", "--key-file", str(path)]) == 2
     assert "mode 0644" in capsys.readouterr().err
+
+
+def test_keys_rotate_and_requests_in_flight_are_answered() -> None:
+    with (
+        started("node", "--port", "0", "--rotate-seconds", "1") as (lines, _),
+        Client(url_in(lines[0]), model="eliza") as client,
+    ):
+        assert lines[2].endswith("; the key is replaced after 1 s")
+        client.lock()
+        first, session = client.told["public_key"], client.session()
+        sealed = session.seal_request(request_body(model="eliza"), stream=False)
+        pause = threading.Event()
+        for _ in range(500):
+            client.lock()
+            if client.told["public_key"] != first:
+                break
+            pause.wait(0.02)
+        assert client.told["public_key"] != first
+        assert session.open_response(client.http.post(SEALED_CHAT, content=sealed).content)
+        assert client.ask(request_body(model="eliza"))[1].status_code == 200
 
 
 @contextlib.contextmanager

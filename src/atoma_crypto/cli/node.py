@@ -45,6 +45,10 @@ class Settings:
         Path | None,
         Option(FILE, "the node's X25519 secret key, as `keygen` writes it; without it a new one is made", "FILE"),
     ] = None
+    rotate_seconds: Annotated[
+        int,
+        Option(SECONDS, "replace the key so often, and open what was sealed to it for 300 seconds more; 0: never", "N"),
+    ] = 0
     max_request_bytes: Annotated[int, Option(INTEGER, "longest sealed request", "N")] = ac.Limits().max_request_bytes
     metrics: Annotated[bool, Option(BOOLEAN, "answer GET /metrics in Prometheus' text")] = False
     seed: Annotated[int | None, Option(INTEGER, "make eliza answer the same every time", "N")] = None
@@ -74,12 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as held:
         try:
             settings = load(Settings, arguments)
-            sign_key, key_file = settings.sign_key, settings.key_file
+            sign_key = settings.sign_key
             signing_key = None if sign_key is None else held.enter_context(read_signing_key(sign_key))
-            key = held.enter_context(ac.SecretKey.generate() if key_file is None else read_secret_key(key_file))
+            keys = held.enter_context(_keys(settings))
             listener = held.enter_context(listen(settings.host, settings.port))
             app = create_app(
-                key,
+                keys,
                 _model(settings),
                 token=settings.token,
                 signing_key=signing_key,
@@ -90,13 +94,21 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"atoma-crypto node: {error}\n")
             return 2
         said = (
-            f"listening on {url_of(listener)} (public key {key.public_key.fingerprint()})\n"
+            f"listening on {url_of(listener)} (public key {keys.public_key.fingerprint()})\n"
             f"answers come from {settings.upstream or 'eliza, the built-in model'}\n"
             f"a bearer token is needed, and {'any will do' if settings.token is None else 'only one will do'}; "
-            f"replies are {'not signed' if signing_key is None else 'signed'}\n"
+            f"replies are {'not signed' if signing_key is None else 'signed'}; "
+            f"the key {f'is replaced after {settings.rotate_seconds} s' if settings.rotate_seconds else 'stays'}\n"
         )
         serve(app, listener, said, shutdown_seconds=settings.shutdown_seconds)
     return 0
+
+
+def _keys(settings: Settings) -> ac.NodeKeyring:
+    rotate_after = settings.rotate_seconds or None
+    if settings.key_file is None:
+        return ac.NodeKeyring(rotate_after=rotate_after)
+    return ac.NodeKeyring.from_key(read_secret_key(settings.key_file), rotate_after=rotate_after)
 
 
 def _model(settings: Settings) -> Model:

@@ -30,7 +30,7 @@ _MAX_LOCK_BYTES = 64 << 10
 
 
 def create_app(
-    keys: ac.SecretKey,
+    keys: ac.SecretKey | ac.NodeKeyring,
     model: Model,
     *,
     token: str | None = None,
@@ -104,7 +104,7 @@ class _Gate:
 class _Lock:
     """Tells a client the node's key and reserves room for one request."""
 
-    def __init__(self, gate: _Gate, keys: ac.SecretKey) -> None:
+    def __init__(self, gate: _Gate, keys: ac.SecretKey | ac.NodeKeyring) -> None:
         self._gate = gate
         self._keys = keys
 
@@ -203,7 +203,7 @@ def _count_nothing(_events: int) -> None:
     pass
 
 
-def _offered_key(keys: ac.SecretKey) -> ac.PublicKey:
+def _offered_key(keys: ac.SecretKey | ac.NodeKeyring) -> ac.PublicKey:
     """The key that a lock names: the one that is current when the lock is taken."""
     return keys.public_key
 
