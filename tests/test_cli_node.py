@@ -142,7 +142,7 @@ def test_an_ipv6_address_is_written_as_a_url() -> None:
 REFUSED = {
     "no command": ([], "required"),
     "unknown command": (["knot"], "invalid choice"),
-    "unknown option": (["node", "--key-file", "x"], "unrecognized"),
+    "unknown option": (["node", "--keys", "x"], "unrecognized"),
     "port not a number": (["node", "--port", "x"], "argument --port: a port is a number from 0 to 65535"),
     "port too large": (["node", "--port", "65536"], "argument --port: a port is a number from 0 to 65535"),
     "port of many digits": (["node", "--port", "9" * 5000], "argument --port: a port is a number from 0 to 65535"),

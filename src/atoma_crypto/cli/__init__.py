@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from atoma_crypto.cli import demo, doctor, inspect, keygen, node
+from atoma_crypto.cli import demo, doctor, gateway, inspect, keygen, node
 
 # What a sub-command imports only when it runs; the extra that brings all it needs is its own to name.
-_OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "rich", "starlette", "uvicorn"))
+_OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "prometheus_client", "rich", "starlette", "tomli", "uvicorn"))
 _INTERRUPTED, _BROKEN_PIPE = 128 + 2, 128 + 13  # as shells report SIGINT and SIGPIPE
 
 
@@ -22,10 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="atoma-crypto",
-        description="End-to-end encrypted chat completions: a node, its keys, tools to look with, and a demonstration.",
+        description="End-to-end encrypted chat completions: a node, its keys, a gateway, tools, a demonstration.",
     )
     subparsers = parser.add_subparsers(metavar="command", required=True)
     node.add_parser(subparsers)
+    gateway.add_parser(subparsers)
     keygen.add_parser(subparsers)
     inspect.add_parser(subparsers)
     doctor.add_parser(subparsers)

@@ -1,0 +1,99 @@
+"""`atoma-crypto gateway`: plaintext OpenAI for local apps, confidential to the nodes."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import atoma_crypto as ac
+from atoma_crypto.cli._config import BOOLEAN, INTEGER, PORT, SECONDS, TEXT, Option, add_options, load
+from atoma_crypto.cli._serve import serve, url_of
+from atoma_crypto.server.listener import listen
+
+if TYPE_CHECKING:
+    # generic in the stubs alone, so that this name is good for annotations only
+    SubParsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command is told."""
+
+    nodes: Annotated[
+        tuple[str, ...], Option(TEXT, "nodes, or proxies before them, that are asked in turn", "URL", many=True)
+    ] = ()
+    host: Annotated[str, Option(TEXT, "loopback address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Option(PORT, "port to listen on, 0 for a free one")] = 8081
+    token: Annotated[
+        str | None,
+        Option(TEXT, "the bearer token for the nodes; without it the local app's own is passed on", secret=True),
+    ] = field(default=None, repr=False)
+    allow_remote: Annotated[
+        bool, Option(BOOLEAN, "listen on an address that is not loopback: plaintext then crosses that network")
+    ] = False
+    pass_models: Annotated[bool, Option(BOOLEAN, "pass /v1/models on to a node, in clear")] = False
+    refuse_nonce_reuse: Annotated[
+        bool, Option(BOOLEAN, "break off a stream that repeats a nonce, as those of deployed nodes do")
+    ] = False
+    max_request_bytes: Annotated[int, Option(INTEGER, "longest request", "N")] = ac.Limits().max_request_bytes
+    timeout_seconds: Annotated[int, Option(SECONDS, "how long a node may be silent", "N")] = 600
+    shutdown_seconds: Annotated[
+        int, Option(SECONDS, "how long a stream may go on once the gateway was told to stop", "N")
+    ] = 30
+
+
+def add_parser(subparsers: SubParsers) -> None:
+    """Add `gateway` to the sub-commands."""
+    parser = subparsers.add_parser(
+        "gateway",
+        help="let local apps speak plaintext OpenAI to confidential nodes",
+        description="Serve OpenAI's plaintext API on loopback, to apps in any language. Each request is sealed for "
+        "a node, and what comes back is opened.",
+    )
+    add_options(parser, Settings)
+    parser.set_defaults(run=run, extra="server")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted. Says first where it listens, which nodes it asks, and with whose token."""
+    import uvicorn  # noqa: F401, PLC0415 - the extra may be missing, and then main() says so before it listens
+
+    from atoma_crypto.server.gateway import create_app  # noqa: PLC0415 - needs the extra too
+
+    with ExitStack() as held:
+        try:
+            settings = load(Settings, arguments)
+            remote = not _is_loopback(settings.host)
+            if remote and not settings.allow_remote:
+                raise ValueError("host is not loopback, so others could use this gateway: see --allow-remote")
+            app = create_app(
+                settings.nodes,
+                token=settings.token,
+                pass_models=settings.pass_models,
+                any_host=remote,
+                limits=ac.Limits(max_request_bytes=settings.max_request_bytes),
+                timeout=settings.timeout_seconds,
+                nonce_reuse="error" if settings.refuse_nonce_reuse else "warn",
+            )
+            listener = held.enter_context(listen(settings.host, settings.port))
+        except (OSError, ValueError) as error:
+            sys.stderr.write(f"atoma-crypto gateway: {error}\n")
+            return 2
+        said = (
+            f"listening on {url_of(listener)}/v1 ({'others can reach it' if remote else 'loopback only'})\n"
+            f"sealed requests go to {', '.join(settings.nodes)}\n"
+            f"the bearer token is {'what the app sends' if settings.token is None else 'the one of the settings'}\n"
+        )
+        serve(app, listener, said, shutdown_seconds=settings.shutdown_seconds)
+    return 0
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -1,0 +1,248 @@
+"""The nodes that a gateway may ask: takes one in turn, locks, seals, posts, and opens what comes back."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from base64 import b64decode
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, closing
+from dataclasses import dataclass
+from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from itertools import count
+
+import httpx
+from anyio import CancelScope
+
+import atoma_crypto as ac
+from atoma_crypto._envelope import read_request
+from atoma_crypto._errors import AtomaCryptoError
+from atoma_crypto._typing import NonceReuse
+from atoma_crypto.adapters._exchange import MAX_LOCK_BYTES, Exchange
+from atoma_crypto.adapters._routes import LOCK_PATH, Endpoint
+from atoma_crypto.server._node_answer import Answer, FailedError, not_opened, read, refused, unreachable
+from atoma_crypto.server._work import run_work
+
+_log = logging.getLogger("atoma_crypto.server")
+
+_LOCK_SECONDS = 10.0  # a lock is told at once
+_CONNECT_SECONDS = 5.0
+_KEPT_SECONDS = 2.0  # shorter than servers keep a connection, so that none is found closed under a request
+_LOCKS = 2  # taken from one node for one request, where another client was faster
+_WORKER_BYTES = 64 << 10  # from this size on opening takes longer than the way to a worker thread and back
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMetadata:
+    """What is known of one sealed request, and shown to whoever carries it: nothing here is secret.
+
+    `endpoint` is the confidential path, `node_address` the node's base URL as it was configured, and `node_id` what
+    the lock calls it (None if it does not say). `num_compute_units` is what the lock is charged with: the envelope's,
+    or what deployed proxies take for none. `salt` is the envelope's 16 bytes.
+    """
+
+    endpoint: str
+    node_address: str
+    node_id: int | None
+    num_compute_units: int
+    selected_stack_small_id: int
+    salt: bytes
+    node_x25519_public_key: ac.PublicKey
+    model_name: str
+
+    @classmethod
+    def of(cls, exchange: Exchange, sealed: bytes, node_address: str) -> RequestMetadata:
+        """Read it from the lock that was taken and the envelope that was sealed under it."""
+        lock = exchange.lock
+        assert lock is not None  # noqa: S101 - for the type: nothing is sealed without one
+        envelope = read_request(sealed)
+        units = envelope.num_compute_units
+        return cls(
+            endpoint=exchange.endpoint.confidential,
+            node_address=node_address,
+            node_id=lock.node_small_id,
+            num_compute_units=exchange.endpoint.default_units if units is None else units,
+            selected_stack_small_id=envelope.stack_small_id,
+            salt=b64decode(envelope.salt),
+            node_x25519_public_key=ac.PublicKey.from_base64(envelope.node_public.decode()),
+            model_name=envelope.model,
+        )
+
+
+class Nodes:
+    """Nodes, or proxies before them, that are asked in turn. `bearer` goes with a request unless `token` is set.
+
+    `seen` is called with the metadata of each request once it is sealed and before it is sent. Raises ValueError for
+    a URL that is not plain `http(s)://host[:port][/path]`, and if there is none.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        token: str | None,
+        limits: ac.Limits,
+        nonce_reuse: NonceReuse,
+        timeout: float,
+        tls: ssl.SSLContext | None,
+        seen: Callable[[RequestMetadata], object] | None,
+    ) -> None:
+        self._addresses = [base_url(url) for url in urls]
+        if not self._addresses:
+            raise ValueError("no node is named")
+        self._token = token
+        self._limits = limits
+        self._nonce_reuse = nonce_reuse
+        self._seen = seen
+        self._turn = count()
+        self._lock_timeout = min(timeout, _LOCK_SECONDS)
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=_KEPT_SECONDS),
+            trust_env=False,
+            verify=True if tls is None else tls,
+            # what a node sets for one app must not go out with another's request
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            # a compressed stream could be held back until a block of it is full
+            headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def ask(self, endpoint: Endpoint, body: bytes, bearer: str | None) -> AsyncIterator[Answer]:
+        """Ask for an answer to the plaintext `body`. LocalProtocolError: the body is at fault. FailedError.
+
+        Another node is asked where one cannot be connected to, has no lock or answers 503; a request that may have
+        been taken is not sent twice.
+        """
+        make = partial(Exchange, endpoint, body, limits=self._limits, nonce_reuse=self._nonce_reuse)
+        with closing(await run_work(make) if len(body) >= _WORKER_BYTES else make()) as exchange:
+            response = await self._first(exchange, self._headers(bearer))
+            try:
+                yield Answer(exchange, response, self._limits)
+            except FailedError as failure:
+                _log.warning("an answer from %s failed: %d", response.url, failure.status_code)
+                raise
+            finally:
+                with CancelScope(shield=True):  # also when the app has left: what is cancelled must still be closed
+                    await response.aclose()
+
+    async def models(self, bearer: str | None) -> bytes:
+        """What `/v1/models` of the first node that can be reached says, in clear. FailedError."""
+        failure = FailedError(503, "SERVICE_UNAVAILABLE", "No node is named")
+        for address in self._in_turn():
+            try:
+                request = self._client.build_request("GET", f"{address}/v1/models", headers=self._headers(bearer))
+                async with aclosing(await self._send(request)) as response:
+                    return await read(response, self._limits.max_request_bytes)
+            except FailedError as error:
+                failure = error
+            if not failure.next_node:
+                break
+        raise failure
+
+    def _headers(self, bearer: str | None) -> dict[str, str]:
+        authorization = bearer if self._token is None else f"Bearer {self._token}"
+        if authorization is None:
+            return {}
+        if not authorization.isascii():
+            raise FailedError(401, "AUTH_ERROR", "A bearer token is printable ASCII", at_lock=True)
+        return {"Authorization": authorization}
+
+    def _in_turn(self) -> list[str]:
+        first = next(self._turn) % len(self._addresses)
+        return self._addresses[first:] + self._addresses[:first]
+
+    async def _first(self, exchange: Exchange, headers: Mapping[str, str]) -> httpx.Response:
+        """The first answer with status 200 to be had."""
+        failure = FailedError(503, "SERVICE_UNAVAILABLE", "No node is named")
+        for address in self._in_turn():
+            for _ in range(_LOCKS):
+                try:
+                    return await self._attempt(exchange, address, headers)
+                except FailedError as error:
+                    failure = error
+                _log.warning("no answer from %s: %d", address, failure.status_code)
+                if not failure.new_lock:
+                    break
+            if not failure.next_node:
+                break
+        raise failure
+
+    async def _attempt(self, exchange: Exchange, address: str, headers: Mapping[str, str]) -> httpx.Response:
+        """Take a lock, seal and post."""
+        await self._lock(exchange, address, headers)
+        sealed = None
+        try:
+            sealed, metadata = await run_work(_sealed, exchange, address)
+        except AtomaCryptoError as error:
+            failure = not_opened(error)
+        if sealed is None:
+            raise failure
+        if self._seen is not None:
+            self._seen(metadata)
+        accept = "text/event-stream" if exchange.stream else "application/json"
+        request = self._client.build_request(
+            "POST",
+            metadata.node_address + metadata.endpoint,
+            content=sealed,
+            headers={**headers, **exchange.headers, "Accept": accept},
+        )
+        return await self._send(request)
+
+    async def _lock(self, exchange: Exchange, address: str, headers: Mapping[str, str]) -> None:
+        request = self._client.build_request(
+            "POST",
+            address + LOCK_PATH,
+            content=exchange.lock_body(),
+            headers={**headers, "Accept": "application/json"},
+            timeout=self._lock_timeout,
+        )
+        failure = None
+        try:
+            async with aclosing(await self._send(request)) as response:
+                exchange.take_lock(await read(response, MAX_LOCK_BYTES))
+        except AtomaCryptoError as error:
+            failure = not_opened(error)
+        except FailedError as error:
+            failure = error
+        if failure is not None:
+            failure.at_lock, failure.new_lock = True, False
+            # nothing of the request was sent, so whatever this node or the network did, another node may be asked
+            failure.next_node = failure.status_code >= 500
+            raise failure
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """The answer, if its status is 200; it is the caller's to close. FailedError."""
+        response = None
+        try:
+            response = await self._client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            failure = unreachable(error)
+        if response is None:
+            raise failure
+        if response.status_code == httpx.codes.OK:
+            return response
+        async with aclosing(response):
+            failure = await refused(response)
+        raise failure
+
+
+def base_url(url: str) -> str:
+    """The URL without its `/v1` and the slash at its end. ValueError."""
+    try:
+        base = httpx.URL(url)
+    except httpx.InvalidURL:
+        base = httpx.URL()
+    if base.scheme not in {"http", "https"} or not base.host or base.userinfo or base.query or base.fragment:
+        raise ValueError("a node is http(s)://host[:port][/path], without user name, query or fragment")
+    return str(base).rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _sealed(exchange: Exchange, address: str) -> tuple[bytes, RequestMetadata]:
+    sealed = exchange.seal()
+    return sealed, RequestMetadata.of(exchange, sealed, address)

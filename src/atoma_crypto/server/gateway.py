@@ -1,0 +1,199 @@
+"""A gateway for local apps: an ASGI application that takes plaintext OpenAI requests and asks confidential nodes."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+from anyio import CancelScope, create_task_group
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import atoma_crypto as ac
+from atoma_crypto._typing import NonceReuse
+from atoma_crypto.adapters._routes import BY_CONFIDENTIAL, ENDPOINTS, Endpoint
+from atoma_crypto.server._http import EXCEPTION_HANDLERS, RefusalError, error_response, internal_error, read_body
+from atoma_crypto.server._json import read_object
+from atoma_crypto.server._node_answer import FailedError
+from atoma_crypto.server._nodes import Nodes, RequestMetadata
+from atoma_crypto.server._reply import StreamAbortedError
+from atoma_crypto.server._work import run_work
+
+__all__ = ["RequestMetadata", "create_app"]
+
+_STREAM_START: Final[Message] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")],
+}
+_CHAT: Final = BY_CONFIDENTIAL["/v1/confidential/chat/completions"]
+_LOOPBACK: Final = re.compile(r"(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?")
+
+
+def create_app(
+    nodes: Sequence[str],
+    *,
+    token: str | None = None,
+    pass_models: bool = False,
+    any_host: bool = False,
+    limits: ac.Limits = ac.Limits(),  # noqa: B008 - frozen
+    nonce_reuse: NonceReuse = "warn",
+    timeout: float = 600.0,
+    tls: ssl.SSLContext | None = None,
+    seen: Callable[[RequestMetadata], object] | None = None,
+) -> Starlette:
+    """Make the gateway's application: OpenAI's four endpoints, their confidential paths, and `GET /health`.
+
+    `nodes` are the base URLs of nodes, or of proxies before them, with or without `/v1`; they are asked in turn.
+    `token` is the bearer token for them; None passes on what the local app sends. `pass_models` adds
+    `GET /v1/models`, which is asked and answered in clear. A request whose `Host` is no name of this machine's
+    loopback is refused unless `any_host`. `limits` and `nonce_reuse` are the sessions'. `timeout` is how many seconds a
+    node may be silent: a model may think for minutes before its first word. `tls` is what nodes behind `https` must
+    satisfy; None stands for the usual authorities. `seen` is called with the metadata of each request before it is
+    sent. Raises ValueError for a URL that is not plain `http(s)://host[:port][/path]`, without nodes, and for a token
+    that is empty or not printable ASCII.
+    """
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("the token is empty or has characters that no header may have")
+    pool = Nodes(nodes, token=token, limits=limits, nonce_reuse=nonce_reuse, timeout=timeout, tls=tls, seen=seen)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await pool.aclose()
+
+    async def models(request: Request) -> Response:
+        return Response(await pool.models(request.headers.get("authorization")), media_type="application/json")
+
+    routes = [Route("/health", _health, methods=["GET"])]
+    if pass_models:
+        routes.append(Route("/v1/models", models, methods=["GET"]))
+    for endpoint in ENDPOINTS:
+        for path in (endpoint.plaintext, endpoint.confidential):
+            answer = _Inference(pool, endpoint, limits, confidential=path == endpoint.confidential)
+            routes.append(Route(path, answer, methods=["POST"]))
+    app = Starlette(
+        routes=routes,
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+        middleware=[Middleware(_FromHere, any_host=any_host)],
+    )
+    app.router.redirect_slashes = False  # one path each, and the same JSON for every other
+    return app
+
+
+class _FromHere:
+    """Lets in what this machine's own programs ask, and no web page: neither by its own name nor across origins.
+
+    A page whose name was made to lead to 127.0.0.1 (DNS rebinding) shows that name in `Host`; a page that posts to
+    another origin without being allowed to read the answer shows its own in `Origin`.
+    """
+
+    def __init__(self, app: ASGIApp, *, any_host: bool) -> None:
+        self._app = app
+        self._any_host = any_host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            hosts, origins = headers.getlist("host"), headers.getlist("origin")
+            if not self._any_host and not (len(hosts) == 1 and _is_loopback(hosts[0])):
+                await error_response(403, "FORBIDDEN", "Host is no loopback name")(scope, receive, send)
+                return
+            if not all(_is_loopback(_host_of(origin)) for origin in origins):
+                await error_response(403, "FORBIDDEN", "Web pages may not ask")(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class _Inference:
+    """One path of an endpoint. An ASGI application itself, for it has to notice an app that leaves."""
+
+    def __init__(self, pool: Nodes, endpoint: Endpoint, limits: ac.Limits, *, confidential: bool) -> None:
+        self._pool = pool
+        self._endpoint = endpoint
+        self._limits = limits
+        self._confidential = confidential
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        body = bytes(await read_body(request, self._limits.max_request_bytes))
+        if self._confidential and self._endpoint is _CHAT:
+            await run_work(_require_stream, body)
+        complete = True  # an app that has left is owed nothing more
+        async with create_task_group() as group:
+            group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+            complete = await self._answer(body, request, send)
+            group.cancel_scope.cancel()
+        if not complete:
+            raise StreamAbortedError
+
+    async def _answer(self, body: bytes, request: Request, send: Send) -> bool:
+        """Send the answer in clear, or what went wrong; False when a stream broke off after its start."""
+        started = False
+        response: Response
+        try:
+            async with self._pool.ask(self._endpoint, body, request.headers.get("authorization")) as answer:
+                if answer.stream:
+                    async with aclosing(answer.events()) as batches:
+                        async for batch in batches:
+                            if not started:  # only now, so that what fails before is a status
+                                await send(_STREAM_START)
+                                started = True
+                            await send({"type": "http.response.body", "body": batch, "more_body": True})
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return True
+                response = Response(await answer.whole(), media_type="application/json")
+        except ac.LocalProtocolError as error:
+            response = error_response(400, "INVALID_BODY", str(error))
+        except FailedError as failure:
+            if started:
+                return False
+            response = self._failed(failure)
+        await response(request.scope, request.receive, send)
+        return True
+
+    def _failed(self, failure: FailedError) -> Response:
+        """On a confidential path what fails is a 500, as at Atoma's handler; before that one stand only refusals."""
+        if self._confidential and not (failure.at_lock and failure.status_code < 500):
+            return internal_error()
+        return error_response(failure.status_code, failure.code, failure.detail, headers=failure.headers)
+
+
+def _require_stream(body: bytes) -> None:
+    try:
+        told = read_object(body).get("stream")
+    except ValueError:
+        told = None
+    if not isinstance(told, bool):
+        raise RefusalError(400, "INVALID_BODY", "'stream' of the body is missing or not a boolean")
+
+
+def _is_loopback(host: str) -> bool:
+    return _LOOPBACK.fullmatch(host.lower()) is not None
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+async def _health(_request: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})
+
+
+async def _cancel_when_gone(receive: Receive, scope: CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
