@@ -55,6 +55,7 @@ def takes(
         shown = arguments.replace(
             parameters=[me, *arguments.parameters.values()], return_annotation=signature(method).return_annotation
         )
+        asking.__doc__ = f"{method.__doc__}\n\n{make_call.__doc__}"
         asking.__signature__ = shown  # type: ignore[attr-defined] # what help() and inspect show
         return asking
 
