@@ -53,6 +53,7 @@ class LockingNode(OracleNode):
     def __init__(self, reply: object = REPLY, chunks: Sequence[object] = CHUNKS, **behaviour: Any) -> None:
         behaviour.setdefault("nonces", "fresh")
         super().__init__(printed(reply), [printed(chunk) for chunk in chunks], Behaviour(**behaviour))
+        self._server.socket.listen(128)  # http.server's own queue of five is too short for many at once
         self.locks: list[int] = []
         self.asked_locks: list[dict[str, Any]] = []
         self.envelopes: list[dict[str, Any]] = []
@@ -80,6 +81,10 @@ class LockingNode(OracleNode):
                 status, body = self.faults.pop(0)
                 return status, "application/json", body
         return super().answer(path, raw)
+
+    def __enter__(self) -> LockingNode:
+        super().__enter__()
+        return self
 
     def last_body(self) -> dict[str, Any]:
         body = json.loads(self.opened[-1].body)

@@ -72,12 +72,12 @@ def test_none_is_null_and_unset_is_nothing(node: LockingNode, sdk: AtomaSDK, nam
 
 
 def test_stream_may_be_said_but_not_contradicted(node: LockingNode, sdk: AtomaSDK) -> None:
-    sdk.confidential_chat.create(**CHAT, stream=False)  # type: ignore[arg-type] # dicts are plain enough for tests
+    chat: Any = sdk.confidential_chat
+    chat.create(**CHAT, stream=False)
     assert node.last_body()["stream"] is False
-    sdk.confidential_chat.create(**CHAT, stream=None)  # type: ignore[arg-type] # likewise
+    chat.create(**CHAT, stream=None)
     assert node.last_body()["stream"] is None
     sent = len(node.asked_locks)
-    chat: Any = sdk.confidential_chat
     for method, stream in ((chat.create, True), (chat.create_stream, False), (chat.create_stream, None)):
         with pytest.raises(ValueError, match="stream must be"):
             method(**CHAT, stream=stream)
@@ -98,12 +98,12 @@ ENDPOINTS: Final = [("confidential_chat", CHAT), ("confidential_completions", TE
 def test_bounds(
     *, node: LockingNode, sdk: AtomaSDK, endpoint: str, given: dict[str, Any], name: str, low: int, high: int
 ) -> None:
+    resource: Any = getattr(sdk, endpoint)
     if endpoint == "confidential_chat":  # both ends are inside
-        for value in (low, high):
-            sdk.confidential_chat.create(**given, **{name: value})
+        for value in (float(low), high):
+            resource.create(**given, **{name: value})
             assert node.last_body()[name] == value
     sent = len(node.asked_locks)
-    resource = getattr(sdk, endpoint)
     for value in (low - 1e-9, high + 1e-9, float("nan"), float("inf"), -float("inf")):
         for method in (resource.create, resource.create_stream, resource.create_async, resource.create_stream_async):
             with pytest.raises(ValueError, match=f"^{name} must be {low} to {high}$"):
@@ -173,7 +173,7 @@ def test_values_of_the_wrong_type(sdk: AtomaSDK, wrong: dict[str, Any]) -> None:
 
 
 def test_messages_may_be_models_and_an_answer_goes_back_as_it_came() -> None:
-    spoken = {"role": "assistant", "content": None, "refusal": None, "x": {"y": [1]}}
+    spoken: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "x": {"y": [1]}}
     spoken |= {"tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "z": 1}]}
     reply = REPLY | {"choices": [{"index": 0, "message": spoken, "finish_reason": "tool_calls"}]}
     with asked(node := LockingNode(reply)) as sdk:
