@@ -1,0 +1,201 @@
+"""A real node for all four endpoints, made of our sessions, that does as a test says; and clients that ask it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Final
+
+import httpx
+import httpx2
+import openai
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+import atoma_crypto as ac
+from atoma_crypto.adapters import httpx as with_httpx
+from atoma_crypto.adapters import httpx2 as with_httpx2
+from atoma_crypto.adapters._routes import ENDPOINTS, LOCK_PATH
+from serving import NO_CAS, serving
+
+USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+KINDS: Final = ("httpx", "httpx async", "httpx2", "httpx2 async")
+PIXELS: Final = base64.b64encode(b"an image of few pixels").decode()
+Answer = dict[str, Any] | Iterable[bytes]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A sealed request as it came, and what was in it."""
+
+    path: str
+    headers: dict[str, str]
+    envelope: dict[str, Any]
+    body: dict[str, Any]
+
+
+@dataclass
+class Node:
+    """`refusals`: statuses and headers that sealed requests get first; `lock_refusals` likewise for locks."""
+
+    answer: Callable[[str, dict[str, Any]], Answer] = field(default_factory=lambda: typical)
+    refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    lock_refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    digest: str | None = None
+    prefix: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    locks: list[dict[str, Any]] = field(default_factory=list)
+    lock_headers: list[dict[str, str]] = field(default_factory=list)
+    left: int = 0  # streams that their reader has left
+    key: ac.SecretKey = field(default_factory=ac.SecretKey.generate)
+
+    def app(self) -> Starlette:
+        sealed = [Route(self.prefix + e.confidential, self._ask, methods=["POST"]) for e in ENDPOINTS]
+        clear = Route(self.prefix + "/v1/models", self._models)
+        return Starlette(routes=[Route(self.prefix + LOCK_PATH, self._lock, methods=["POST"]), *sealed, clear])
+
+    async def _models(self, _request: Request) -> Response:
+        model = {"id": "m", "object": "model", "created": 1, "owned_by": "node"}
+        return JSONResponse({"object": "list", "data": [model]})
+
+    async def _lock(self, request: Request) -> Response:
+        self.locks.append(json.loads(await request.body()))
+        self.lock_headers.append(dict(request.headers))
+        if self.lock_refusals:
+            return refusal(*self.lock_refusals.pop(0))
+        told = {"public_key": self.key.public_key.to_base64(), "node_small_id": 7}
+        return JSONResponse(told | {"stack_entry_digest": self.digest, "stack_small_id": 2**53 + 1})
+
+    async def _ask(self, request: Request) -> Response:
+        raw = await request.body()
+        session = ac.NodeSession(self.key, protocols=("v1",))
+        opened = session.open_request(raw)
+        body = json.loads(opened.body)
+        path = request.url.path.removeprefix(self.prefix)
+        self.seen.append(Seen(path, dict(request.headers), json.loads(raw), body))
+        if self.refusals:
+            return refusal(*self.refusals.pop(0))
+        default = 1024 * 1024 if "images" in path else 8192
+        if (opened.num_compute_units or default) > self.locks[-1].get("max_num_tokens", 8192):
+            return refusal(425, {})
+        answer = self.answer(path, body)
+        if isinstance(answer, dict):
+            return Response(session.seal_response(json.dumps(answer).encode()), media_type="application/json")
+        return StreamingResponse(self._stream(session, answer), media_type="text/event-stream")
+
+    async def _stream(self, session: ac.NodeSession, chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+        yield b": keep-alive\n\n"
+        try:
+            for chunk in chunks:
+                yield session.seal_chunk(chunk)
+        except BaseException:
+            self.left += 1
+            raise
+
+
+def refusal(status: int, headers: dict[str, str]) -> Response:
+    return JSONResponse({"error": {"code": "REFUSED", "message": "not now"}}, status, headers)
+
+
+# ---- answers ----------------------------------------------------------------------------------------------------
+
+
+def event(**members: Any) -> bytes:
+    return json.dumps({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", **members}).encode()
+
+
+def delta(content: str | None = None, finish: str | None = None, index: int = 0, **more: Any) -> bytes:
+    said = {} if content is None else {"content": content}
+    return event(choices=[{"index": index, "delta": said | more, "finish_reason": finish}])
+
+
+USAGE_EVENT: Final = event(choices=[], usage=USAGE)
+CALL: Final = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"in": "Oslo"}'}}
+
+
+def typical(path: str, body: dict[str, Any]) -> Answer:
+    """What OpenAI's own service would answer, about."""
+    base = {"id": "c", "created": 1, "model": body["model"], "usage": USAGE}
+    if path.endswith("/embeddings"):
+        return base | {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -1.0]}]}
+    if path.endswith("/images/generations"):
+        return {"created": 1, "data": [{"b64_json": PIXELS}] * body.get("n", 1)}
+    if path.endswith("/chat/completions"):
+        return _chat(base, body)
+    if body.get("stream"):
+        return [
+            event(object="text_completion", choices=[{"index": 0, "text": text, "finish_reason": finish}])
+            for text, finish in (("one ", None), ("two", "stop"))
+        ]
+    choice = {"index": 0, "text": f"after {body['prompt']}", "finish_reason": "stop", "logprobs": None}
+    return base | {"object": "text_completion", "choices": [choice]}
+
+
+def _chat(base: dict[str, Any], body: dict[str, Any]) -> Answer:
+    called = {"tool_calls": [CALL]} if body.get("tools") else {}
+    finish = "tool_calls" if called else "stop"
+    if not body.get("stream"):
+        message = {"role": "assistant", "content": None if called else "Hello é", **called}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        return base | {"object": "chat.completion", "choices": [choice]}
+    if called:
+        pieces: list[bytes] = [delta(tool_calls=[{"index": 0, **CALL}])]
+    else:
+        pieces = [delta(word) for word in ("Hel", "lo ", "é")]
+    return [delta("", role="assistant"), *pieces, delta(finish=finish), USAGE_EVENT]
+
+
+# ---- clients ----------------------------------------------------------------------------------------------------
+
+Client = openai.OpenAI | openai.AsyncOpenAI
+
+
+def transport(kind: str, **options: Any) -> tuple[ModuleType, Any]:
+    """The library, and our transport around its own."""
+    library: ModuleType = httpx2 if kind.startswith("httpx2") else httpx
+    ours: Any = with_httpx2 if library is httpx2 else with_httpx
+    if kind.endswith("async"):
+        inner = library.AsyncHTTPTransport(verify=NO_CAS, trust_env=False)
+        return library, ours.AsyncConfidentialTransport(inner, **options)
+    return library, ours.ConfidentialTransport(library.HTTPTransport(verify=NO_CAS, trust_env=False), **options)
+
+
+@contextlib.asynccontextmanager
+async def openai_client(kind: str, url: str, *, retries: int = 0, **options: Any) -> AsyncIterator[Any]:
+    """The real package on our transport."""
+    library, ours = transport(kind, **options)
+    more: dict[str, Any] = {"base_url": f"{url}/v1", "api_key": "the-token", "max_retries": retries}
+    if kind.endswith("async"):
+        async with openai.AsyncOpenAI(http_client=library.AsyncClient(transport=ours), **more) as client:
+            yield client
+    else:
+        with openai.OpenAI(http_client=library.Client(transport=ours), **more) as blocking:
+            yield blocking
+
+
+async def result(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+async def items(stream: Any) -> list[Any]:
+    return [item async for item in stream] if hasattr(stream, "__aiter__") else list(stream)
+
+
+async def chat(client: Any, *, said: str = "Hello", **more: Any) -> Any:
+    """A chat completion: whole, or all chunks of a streamed one."""
+    messages = more.pop("messages", [{"role": "user", "content": said}])
+    answer = await result(client.chat.completions.create(model="m", messages=messages, **more))
+    return await items(answer) if more.get("stream") else answer
+
+
+@contextlib.contextmanager
+def running(node: Node) -> Iterator[str]:
+    with node.key, serving(node.app()) as url:
+        yield url + node.prefix
