@@ -21,6 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 import atoma_crypto as ac
+from atoma_crypto.adapters._routes import Endpoint
 from atoma_crypto.server.listener import listen
 from atoma_crypto.server.model import Answer, Model
 from atoma_crypto.server.node import create_app
@@ -163,7 +164,7 @@ class ScriptedModel:
     def serves(self, model: str) -> bool:
         return model == "scripted"
 
-    async def complete(self, body: bytes) -> Answer:
+    async def complete(self, _endpoint: Endpoint, body: bytes) -> Answer:
         try:
             async with contextlib.aclosing(self._run(body)) as results:
                 async for result in results:
@@ -173,7 +174,7 @@ class ScriptedModel:
             self.stopped.set()
         raise AssertionError
 
-    async def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:
+    async def stream(self, _endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
         try:
             async with contextlib.aclosing(self._run(body)) as results:
                 async for result in results:

@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 import atoma_crypto as ac
+from atoma_crypto.adapters._routes import Endpoint
 from atoma_crypto.cli import _show, _view, main
 from atoma_crypto.cli._leak import Search, search
 from atoma_crypto.cli._proxy import Connection, RecordingProxy
@@ -198,8 +199,8 @@ def test_a_terminal_without_colour_has_none_and_can_chat() -> None:
 class Talkative(ElizaModel):
     """Shows in clear, as usage, what it says."""
 
-    async def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:
-        async for batch in super().stream(body):
+    async def stream(self, endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
+        async for batch in super().stream(endpoint, body):
             yield [Answer(answer.plaintext, {"said": answer.plaintext.decode()}) for answer in batch]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from atoma_crypto.adapters._routes import BY_PLAINTEXT
 from atoma_crypto.server import eliza
 from atoma_crypto.server.eliza import ElizaModel, reflect
 from atoma_crypto.server.eliza_phrases import OPENING
@@ -16,6 +17,7 @@ from atoma_crypto.server.eliza_script import RULES
 from atoma_crypto.server.eliza_topics import TOPICS
 from atoma_crypto.server.model import Answer, InferenceError, Model
 
+CHAT = BY_PLAINTEXT["/v1/chat/completions"]
 TOOLS = [
     {"type": "function", "function": {"name": "look_up", "parameters": {}}},
     {"type": "function", "function": {"name": "roll_dice", "parameters": {}}},
@@ -31,7 +33,7 @@ def request(*texts: str, **fields: object) -> bytes:
 
 
 def complete(body: bytes, seed: int | None = 7) -> dict[str, Any]:
-    answer = asyncio.run(ElizaModel(seed).complete(body))
+    answer = asyncio.run(ElizaModel(seed).complete(CHAT, body))
     completion: dict[str, Any] = json.loads(answer.plaintext)
     assert answer.usage == completion["usage"]
     return completion
@@ -39,7 +41,7 @@ def complete(body: bytes, seed: int | None = 7) -> dict[str, Any]:
 
 def stream(body: bytes, seed: int | None = 7) -> list[dict[str, Any]]:
     async def collect() -> list[Answer]:
-        return [answer async for batch in ElizaModel(seed).stream(body) for answer in batch]
+        return [answer async for batch in ElizaModel(seed).stream(CHAT, body) for answer in batch]
 
     answers = asyncio.run(collect())
     chunks: list[dict[str, Any]] = [json.loads(answer.plaintext) for answer in answers]

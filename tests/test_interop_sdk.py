@@ -17,6 +17,7 @@ from typing import Any, Final
 import pytest
 
 import atoma_crypto as ac
+from atoma_crypto.adapters._routes import Endpoint
 from atoma_crypto.server.eliza import ElizaModel
 from atoma_crypto.server.model import Answer
 from atoma_crypto.server.node import create_app
@@ -105,11 +106,11 @@ class ScriptedModel:
     def serves(self, model: str) -> bool:
         return model == "scripted"
 
-    async def complete(self, body: bytes) -> Answer:
+    async def complete(self, _endpoint: Endpoint, body: bytes) -> Answer:
         self.bodies.append(body)
         return Answer(printed(self.script.reply()), USAGE)
 
-    async def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:
+    async def stream(self, _endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
         self.bodies.append(body)
         chunks = [Answer(printed(chunk), chunk["usage"]) for chunk in self.script.chunks()]
         sizes = [1, 2, 7, 1, 40]

@@ -13,6 +13,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 import atoma_crypto as ac
+from atoma_crypto.adapters._routes import Endpoint
 from atoma_crypto.server._reply import StreamAbortedError
 from atoma_crypto.server.model import Answer, InferenceError
 from atoma_crypto.server.node import create_app
@@ -46,7 +47,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[ac.NodeSession]:
 
 
 FAILURES: dict[str, Sequence[Any]] = {
-    "refuses": [InferenceError(429)],
+    "refuses": [InferenceError(418)],
     "raises": [ValueError(CANARY)],
     "answers nothing": [],
     "usage that is no JSON": [[Answer(b"{}", {"a": object()})]],
@@ -155,7 +156,7 @@ def test_a_model_whose_stream_needs_no_closing() -> None:
             return [Answer(self.left.pop(0))]
 
     class PlainModel(ScriptedModel):
-        def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:  # noqa: ARG002 - the interface's
+        def stream(self, _endpoint: Endpoint, _body: bytes) -> AsyncIterator[list[Answer]]:
             return Plain()
 
     with node(PlainModel()) as client:
@@ -213,7 +214,7 @@ def test_a_client_that_leaves_stops_the_model_and_its_session_is_wiped(
 
 def test_a_client_that_does_not_read_is_waited_for_and_may_leave(sessions: list[ac.NodeSession]) -> None:
     class ClosesSlowly(ScriptedModel):
-        async def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:  # noqa: ARG002 - the interface's
+        async def stream(self, _endpoint: Endpoint, _body: bytes) -> AsyncIterator[list[Answer]]:
             try:
                 for batch in batches:
                     yield batch

@@ -72,13 +72,15 @@ def test_a_redirect_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
-def test_an_upstream_that_is_overloaded_is_an_internal_error(streamed: bool) -> None:
+def test_an_upstream_that_is_overloaded_says_so_through_the_node(streamed: bool) -> None:
     async def answer(_request: Request) -> Response:
-        return JSONResponse({"error": {"message": "slow down"}}, 429)
+        return JSONResponse({"error": {"message": CANARY}}, 429, {"Retry-After": "17", "X-Quoted": CANARY})
 
     with upstream(answer) as url, upstream_node(url) as client:
-        expected = (500, "INTERNAL_ERROR", "Internal server error occurred")
-        assert error_of(client.ask(request_body(stream=streamed))[1]) == expected
+        response = client.ask(request_body(stream=streamed))[1]
+    assert error_of(response) == (429, "TOO_MANY_REQUESTS", "The model did not answer this request")
+    assert response.headers["retry-after"] == "17"
+    assert CANARY not in str(response.headers)
 
 
 GARBAGE = {

@@ -15,11 +15,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 import atoma_crypto as ac
+from atoma_crypto.adapters._routes import BY_PLAINTEXT
 from atoma_crypto.server.model import Answer, InferenceError
 from atoma_crypto.server.node import create_app
 from atoma_crypto.server.upstream import HttpUpstream
 from serving import USAGE, Client, serving
 
+CHAT = BY_PLAINTEXT["/v1/chat/completions"]
 COMPLETION = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -106,7 +108,7 @@ def completes(url: str, times: int = 1, body: bytes = b"{}") -> list[Answer | In
 
     async def one(model: HttpUpstream) -> Answer | InferenceError:
         try:
-            return await model.complete(body)
+            return await model.complete(CHAT, body)
         except InferenceError as error:
             return error
 
@@ -130,7 +132,7 @@ def streams(url: str, times: int = 1, body: bytes = b"{}") -> list[Outcome]:
     async def one(model: HttpUpstream) -> Outcome:
         answers: list[Answer] = []
         try:
-            async for batch in model.stream(body):
+            async for batch in model.stream(CHAT, body):
                 assert batch
                 answers += batch
         except InferenceError as error:

@@ -31,6 +31,18 @@ def internal_error() -> JSONResponse:
     return error_response(500, "INTERNAL_ERROR", "Internal server error occurred")
 
 
+def inference_error(status: int, retry_after: str | None = None) -> JSONResponse:
+    """Write the status that inference failed with, and not a word of what failed."""
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return internal_error()
+    try:
+        code = HTTPStatus(status).name
+    except ValueError:  # one of the many that no standard knows
+        code = "UPSTREAM_ERROR"
+    headers = None if retry_after is None else {"Retry-After": retry_after}
+    return error_response(status, code, "The model did not answer this request", headers=headers)
+
+
 def check_bearer(request: Request, token: bytes | None) -> None:
     """Refuse with 401 without a bearer token, or with another than `token`; None takes any."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")

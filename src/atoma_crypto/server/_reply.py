@@ -13,13 +13,15 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 import atoma_crypto as ac
-from atoma_crypto.server._http import internal_error
+from atoma_crypto.adapters._routes import BY_PLAINTEXT, Endpoint
+from atoma_crypto.server._http import inference_error
 from atoma_crypto.server.model import Answer, InferenceError, Model, Usage
 
 _log = logging.getLogger("atoma_crypto.server")
 
 # From this size on sealing takes longer than the way to a worker thread and back.
 _WORKER_BYTES = 64 << 10
+_IMAGES = BY_PLAINTEXT["/v1/images/generations"]
 _STREAM_START: Message = {
     "type": "http.response.start",
     "status": 200,
@@ -36,35 +38,48 @@ class StreamAbortedError(Exception):
 
 
 class _FailedError(Exception):
-    """Inference or sealing has failed, and the log says of what kind."""
+    """Inference or sealing has failed, and the log says of what kind. `response` tells a client that waits still."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
 
 
 class Reply:
     """The answer to one request that has been opened, as an ASGI application of a single use."""
 
-    def __init__(self, model: Model, session: ac.NodeSession, request: ac.Request) -> None:
+    def __init__(
+        self,
+        model: Model,
+        endpoint: Endpoint,
+        session: ac.NodeSession,
+        request: ac.Request,
+        count_events: Callable[[int], None],
+    ) -> None:
         self._model = model
+        self._endpoint = endpoint
         self._session = session
         self._request = request
+        self._count_events = count_events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Send the sealed answer, or 500 if there is none; False when a stream broke off after its start."""
+        """Send the sealed answer, or an error if there is none; False when a stream broke off after its start."""
         if self._request.stream:
             return await self._stream(scope, receive, send)
         try:
             response = Response(await self._whole(), media_type="application/json")
-        except _FailedError:
-            response = internal_error()
+        except _FailedError as failure:
+            response = failure.response
         await response(scope, receive, send)
         return True
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> bool:
         async with aclosing(self._batches()) as batches:
-            # nothing is sent before the first batch is there, so that a model that refuses is a plain 500
+            # nothing is sent before the first batch is there, so that a model that refuses is a plain error
             try:
                 first = await anext(batches)
-            except _FailedError:
-                await internal_error()(scope, receive, send)
+            except _FailedError as failure:
+                await failure.response(scope, receive, send)
                 return True
             await send(_STREAM_START)
             await send({"type": "http.response.body", "body": first, "more_body": True})
@@ -78,8 +93,9 @@ class Reply:
 
     async def _whole(self) -> bytes:
         with _failures():
-            answer = await self._model.complete(self._request.body)
-            seal = partial(self._session.seal_response, answer.plaintext, usage=answer.usage)
+            answer = await self._model.complete(self._endpoint, self._request.body)
+            usage = None if self._endpoint is _IMAGES else answer.usage  # as deployed nodes: images show none
+            seal = partial(self._session.seal_response, answer.plaintext, usage=usage)
             return await _seal(seal, len(answer.plaintext))
 
     async def _batches(self) -> AsyncGenerator[bytes, None]:
@@ -87,7 +103,7 @@ class Reply:
         usage: Usage | None = None
         empty = True
         with _failures():
-            stream = self._model.stream(self._request.body)
+            stream = self._model.stream(self._endpoint, self._request.body)
             try:
                 async for batch in stream:
                     events = b""
@@ -95,6 +111,7 @@ class Reply:
                         usage = shown
                         seal = partial(self._session.seal_chunks, plaintexts, usage=usage)
                         events += await _seal(seal, sum(map(len, plaintexts)))
+                    self._count_events(len(batch))
                     yield events
                     empty = False
                 if empty:
@@ -128,6 +145,8 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - a model may raise anything, and quote the request in it
-        kind = f"status {error.status}" if isinstance(error, InferenceError) else type(error).__name__
+        told = error if isinstance(error, InferenceError) else InferenceError(500)
+        kind = f"status {told.status}" if told is error else type(error).__name__
         _log.warning("inference failed: %s", kind)
-        raise _FailedError from None
+        response = inference_error(told.shown_status, told.retry_after)
+        raise _FailedError(response) from None

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from atoma_crypto.adapters._routes import BY_PLAINTEXT, Endpoint
 from atoma_crypto.server import eliza_phrases as phrases
 from atoma_crypto.server import eliza_script as script
 from atoma_crypto.server._json import read_object
@@ -23,6 +24,7 @@ from atoma_crypto.server._work import run_work
 from atoma_crypto.server.eliza_topics import TOPICS
 from atoma_crypto.server.model import Answer, InferenceError
 
+_CHAT = BY_PLAINTEXT["/v1/chat/completions"]
 _HEARD_CHARS = 2000  # of one message: what is behind them changes no answer
 _HEARD_MESSAGES = 64  # of the conversation, counted from its end
 
@@ -40,7 +42,8 @@ class ElizaModel:
     With a `seed` the same conversation gets the same answer. `delay` is the pause after each streamed chunk,
     in seconds. A word counts as a token. `tool_choice` set to "required" or to a function is obeyed with a
     call of that function without arguments; other tools, and all options but `max_tokens`, are read over.
-    A body that is not a JSON object with a list of messages raises InferenceError with status 400.
+    A body that is not a JSON object with a list of messages raises InferenceError with status 400, and any endpoint but
+    chat one with 404.
     """
 
     def __init__(self, seed: int | None = None, delay: float = 0.0) -> None:
@@ -51,19 +54,24 @@ class ElizaModel:
         """Tell whether `model` is this one."""
         return model == "eliza"
 
-    async def complete(self, body: bytes) -> Answer:
+    async def complete(self, endpoint: Endpoint, body: bytes) -> Answer:
         """Answer with one chat.completion object."""
-        return (await run_work(_Reply.to, body, self._seed)).completion()
+        return (await self._reply(endpoint, body)).completion()
 
-    async def stream(self, body: bytes) -> AsyncIterator[list[Answer]]:
+    async def stream(self, endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
         """Answer with chat.completion.chunk objects: the role, a chunk for each word, the end, the usage."""
-        reply = await run_work(_Reply.to, body, self._seed)
+        reply = await self._reply(endpoint, body)
         for chunk in reply.chunks():
             yield [chunk]
             await asyncio.sleep(self._delay)
 
     async def aclose(self) -> None:
         """There is nothing to close."""
+
+    async def _reply(self, endpoint: Endpoint, body: bytes) -> "_Reply":
+        if endpoint is not _CHAT:
+            raise InferenceError(404, passes=True)
+        return await run_work(_Reply.to, body, self._seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from operator import itemgetter
 
-DEFAULT_TOKENS = 8192
-"""The size of a lock, and of a request, that does not name one."""
+from atoma_crypto.adapters._routes import DEFAULT_TOKENS
+
 DEFAULT_TIMEOUT_SECONDS = 5
 MAX_TIMEOUT_SECONDS = 60
 """A longer timeout is cut to this, so that locks which nobody uses cannot fill the table for long."""

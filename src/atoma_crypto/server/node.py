@@ -6,21 +6,23 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from anyio import CancelScope, create_task_group
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import atoma_crypto as ac
 from atoma_crypto._errors import AtomaCryptoError, http_error
+from atoma_crypto.adapters._routes import DEFAULT_TOKENS, ENDPOINTS, LOCK_PATH, Endpoint
 from atoma_crypto.server._http import EXCEPTION_HANDLERS, RefusalError, check_bearer, read_body
 from atoma_crypto.server._json import read_object
 from atoma_crypto.server._reply import Reply, StreamAbortedError
 from atoma_crypto.server._work import run_work
-from atoma_crypto.server.locks import DEFAULT_TIMEOUT_SECONDS, DEFAULT_TOKENS, LockTable
+from atoma_crypto.server.locks import DEFAULT_TIMEOUT_SECONDS, LockTable
 from atoma_crypto.server.model import Model
 
 _NODE_SMALL_ID = 1
@@ -28,44 +30,60 @@ _MAX_LOCK_BYTES = 64 << 10
 
 
 def create_app(
-    key: ac.SecretKey,
+    keys: ac.SecretKey,
     model: Model,
     *,
     token: str | None = None,
     signing_key: ac.SigningKey | bytes | None = None,
     max_request_bytes: int = 32 << 20,
+    limits: ac.Limits | None = None,
+    metrics: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Starlette:
-    """Make the node's application: `POST /v1/nodes/lock` and `POST /v1/confidential/chat/completions`.
+    """Make the node's application: `POST /v1/nodes/lock`, the four confidential endpoints, and `GET /health`.
 
     `token` is the one bearer token that is accepted; None accepts any. `signing_key` (an Ed25519 key or
-    its 32-byte seed) signs what is sent. `clock` gives seconds and never goes back; locks expire by it. The
-    application closes `model` when it is shut down; the keys stay the caller's. Raises ValueError for a
-    token that is empty or has white space at an end, and for a limit below 64 bytes or above 2^40; and
-    InvalidKeyError for a seed of another length.
+    its 32-byte seed) signs what is sent. `limits`, if given, hold instead of `max_request_bytes`. With `metrics`,
+    `GET /metrics` answers in Prometheus' text, to `token` only if there is one (extra `server`). `clock` gives seconds
+    and never goes back; locks expire by it. The application closes `model` when it is shut down; the keys stay the
+    caller's. Raises ValueError for a token that is empty or has white space at an end, and for a limit below 64 bytes
+    or above 2^40; and InvalidKeyError for a seed of another length.
     """
     if token is not None and (not token or token != token.strip()):
         # no header could match it
         raise ValueError("the token is empty or has white space at an end, which would lock everybody out")
     if signing_key is not None and not isinstance(signing_key, ac.SigningKey):
         signing_key = ac.SigningKey.from_bytes(signing_key)
-    limits = ac.Limits(max_request_bytes=max_request_bytes)
-    locks = LockTable(clock=clock)
-    gate = _Gate(model, None if token is None else token.encode(errors="surrogateescape"), limits, locks)
+    if limits is None:
+        limits = ac.Limits(max_request_bytes=max_request_bytes)
+    gate = _Gate(
+        model, None if token is None else token.encode(errors="surrogateescape"), limits, LockTable(clock=clock)
+    )
 
     def new_session() -> ac.NodeSession:
-        return ac.NodeSession(key, signing_key=signing_key, protocols=("v1",), limits=limits)
+        return ac.NodeSession(keys, signing_key=signing_key, protocols=("v1",), limits=limits)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
         await model.aclose()
 
+    counts = None
+    if metrics:
+        from atoma_crypto.server._metrics import Metrics  # noqa: PLC0415 - for those who ask for it
+
+        counts = Metrics()
+    answering: dict[str, ASGIApp] = {LOCK_PATH: _Lock(gate, keys)}
+    for endpoint in ENDPOINTS:
+        count_events = _count_nothing if counts is None else partial(counts.count_events, endpoint.confidential)
+        answering[endpoint.confidential] = _Inference(gate, endpoint, new_session, count_events)
+    routes = [Route("/health", _health, methods=["GET"])]
+    if counts is not None:
+        answering = {path: counts.measured(path, answer) for path, answer in answering.items()}
+        routes.append(Route("/metrics", _Shown(gate, counts.response), methods=["GET"]))
+    routes += [Route(path, answer, methods=["POST"]) for path, answer in answering.items()]
     app = Starlette(
-        routes=[
-            Route("/v1/nodes/lock", _Lock(gate, key.public_key), methods=["POST"]),
-            Route("/v1/confidential/chat/completions", _Chat(gate, new_session), methods=["POST"]),
-        ],
+        routes=routes,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
@@ -75,7 +93,7 @@ def create_app(
 
 @dataclass(frozen=True, slots=True)
 class _Gate:
-    """What both endpoints ask before they let a request in."""
+    """What every endpoint asks before it lets a request in."""
 
     model: Model
     token: bytes | None = field(repr=False)
@@ -86,9 +104,9 @@ class _Gate:
 class _Lock:
     """Tells a client the node's key and reserves room for one request."""
 
-    def __init__(self, gate: _Gate, public_key: ac.PublicKey) -> None:
+    def __init__(self, gate: _Gate, keys: ac.SecretKey) -> None:
         self._gate = gate
-        self._public_key = public_key.to_base64()
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -109,7 +127,7 @@ class _Lock:
             raise RefusalError(503, "SERVICE_UNAVAILABLE", "Too many locks are held")
         reply = JSONResponse(
             {
-                "public_key": self._public_key,
+                "public_key": _offered_key(self._keys).to_base64(),
                 "node_small_id": _NODE_SMALL_ID,
                 "stack_entry_digest": None,
                 "stack_small_id": self._gate.locks.stack_small_id,
@@ -118,12 +136,20 @@ class _Lock:
         await reply(scope, receive, send)
 
 
-class _Chat:
-    """The confidential endpoint. An ASGI application itself, for it has to notice a client that leaves."""
+class _Inference:
+    """A confidential endpoint. An ASGI application itself, for it has to notice a client that leaves."""
 
-    def __init__(self, gate: _Gate, new_session: Callable[[], ac.NodeSession]) -> None:
+    def __init__(
+        self,
+        gate: _Gate,
+        endpoint: Endpoint,
+        new_session: Callable[[], ac.NodeSession],
+        count_events: Callable[[int], None],
+    ) -> None:
         self._gate = gate
+        self._endpoint = endpoint
         self._new_session = new_session
+        self._count_events = count_events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -135,7 +161,7 @@ class _Chat:
             complete = True  # a client that has left is owed nothing more
             async with create_task_group() as group:
                 group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
-                reply = Reply(self._gate.model, session, opened)
+                reply = Reply(self._gate.model, self._endpoint, session, opened, self._count_events)
                 complete = await reply(scope, receive, send)
                 group.cancel_scope.cancel()
         if not complete:
@@ -146,16 +172,44 @@ class _Chat:
             opened = await run_work(session.open_request, sealed)
         except AtomaCryptoError as error:
             raise RefusalError(*http_error(error)) from None
+        if opened.stream and not self._endpoint.streams:
+            raise RefusalError(400, "INVALID_BODY", "This endpoint does not stream")
         model: object = None
         with suppress(ValueError):
             model = (await run_work(read_object, opened.body)).get("model")
         if not isinstance(model, str) or not self._gate.model.serves(model):
             raise RefusalError(400, "INVALID_BODY", "The request names no model that is served here")
         # last, so that garbage uses up nobody's lock
-        units = DEFAULT_TOKENS if opened.num_compute_units is None else opened.num_compute_units
+        units = self._endpoint.default_units if opened.num_compute_units is None else opened.num_compute_units
         if not self._gate.locks.consume(opened.stack_small_id, units):
             raise RefusalError(425, "UNAVAILABLE_STACK", "No such lock is held on this stack: take a new one")
         return opened
+
+
+class _Shown:
+    """The counts, for whoever has the token, if there is one."""
+
+    def __init__(self, gate: _Gate, response: Callable[[], Response]) -> None:
+        self._gate = gate
+        self._response = response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._gate.token is not None:
+            check_bearer(Request(scope), self._gate.token)
+        await self._response()(scope, receive, send)
+
+
+def _count_nothing(_events: int) -> None:
+    pass
+
+
+def _offered_key(keys: ac.SecretKey) -> ac.PublicKey:
+    """The key that a lock names: the one that is current when the lock is taken."""
+    return keys.public_key
+
+
+async def _health(_request: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})
 
 
 async def _cancel_when_gone(receive: Receive, scope: CancelScope) -> None:
