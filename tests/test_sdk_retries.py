@@ -191,17 +191,26 @@ def test_the_waits_grow_to_their_bound_and_end_with_the_time() -> None:
     clock = Clock()
     waits = Waits(RetryConfig("backoff", BackoffStrategy(100, 1000, 2, 5000)), clock)
     for longest in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
-        seconds = waits.after(500)
+        seconds = waits.after_status(500, {})
         assert seconds is not None
         assert longest / 2 <= seconds <= longest
     clock.now = 3.9
-    assert waits.after(500) is not None
+    assert waits.after_status(500, {}) is not None
     clock.now = 4.6  # another attempt would begin too late, however short the wait
-    assert waits.after(500) is None
-    assert Waits(None, clock).after(500) is None
-    assert Waits(RetryConfig(), clock).after(httpx.ConnectError("")) is None
+    assert waits.after_status(500, {}) is None
+    assert Waits(None, clock).after_status(500, {}) is None
+    assert Waits(RetryConfig(), clock).after_error() is None
     many = Waits(RetryConfig("backoff", BackoffStrategy(1, 10**9, 1e9, 10**12)), clock)
-    assert all(many.after(500) is not None for _ in range(200))  # nothing overflows
+    assert all(many.after_status(500, {}) is not None for _ in range(200))  # nothing overflows
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "least"), [("2", 2.0), ("999999999", 3.0), ("-1", 0.0), ("\u0665", 0.0), ("soon", 0)]
+)
+def test_a_server_may_ask_for_a_longer_wait(asked_for: str, least: float) -> None:
+    waits = Waits(RetryConfig("backoff", BackoffStrategy(100, 3000, 2, 5000)), Clock())
+    seconds = waits.after_status(429, httpx.Headers({b"Retry-After": asked_for.encode()}))
+    assert seconds == least or (not least and seconds is not None and seconds <= 0.1)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +24,7 @@ from sdk_nodes import (
     asked,
     async_client,
     is_closed,
+    printed,
     recorded_sessions,
     sdk_for,
     told,
@@ -112,6 +114,14 @@ def test_members_that_nobody_knows_stay(newline: str) -> None:
         },
     ]
     assert read_both(LockingNode(chunks=odd, newline=newline)) == (odd, None)
+
+
+def test_events_of_many_lines_up_to_the_limit_are_read() -> None:
+    """In clear each line of an event has six bytes before it, so that it may be longer than it was sealed."""
+    wide = json.dumps({"choices": [], "usage": USAGE, "pad": [0] * 3000}, indent=0).encode()
+    with asked(node := LockingNode(chunks=[]), limits=ac.Limits(max_event_bytes=2 * len(wide))) as sdk:
+        node.chunks = [*map(printed, CHUNKS), wide]
+        assert read(chat(sdk)) == ([*CHUNKS, json.loads(wide)], None)
 
 
 def test_completions_stream_too() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -21,7 +22,8 @@ class BackoffStrategy:
     """How long to wait: `initial_interval`, then each time `exponent` times as long, up to `max_interval`.
 
     All in milliseconds. What is really waited is drawn between a half of it and the whole, so that many clients do
-    not come back at once. No attempt begins more than `max_elapsed_time` after the first.
+    not come back at once; a longer `Retry-After` is kept to, up to `max_interval`. No attempt begins more than
+    `max_elapsed_time` after the first.
     """
 
     initial_interval: int = 500
@@ -87,10 +89,19 @@ class Waits:
         self._interval = min(backoff.initial_interval, backoff.max_interval) / 1000
         self._last_start = clock() + backoff.max_elapsed_time / 1000
 
-    def after(self, outcome: int | Exception) -> float | None:
-        """Seconds to wait after this status, or this error of the connection; None to give up."""
-        config = self._config
-        again = config.retries_status(outcome) if isinstance(outcome, int) else config.retries_errors()
+    def after_error(self) -> float | None:
+        """Seconds to wait after a connection that failed; None to give up."""
+        return self._next(self._config.retries_errors())
+
+    def after_status(self, status_code: int, headers: Mapping[str, str]) -> float | None:
+        """Seconds to wait after an answer of this status; None to give up."""
+        asked = headers.get("retry-after", "")
+        at_least = int(asked) if re.fullmatch("[0-9]{1,9}", asked) else 0  # it may be a date too: that is left alone
+        return self._next(self._config.retries_status(status_code), at_least)
+
+    def _next(self, again: bool, at_least: float = 0) -> float | None:
+        longest = self._config.backoff.max_interval / 1000
         seconds = random.uniform(self._interval / 2, self._interval)  # noqa: S311 - it is no secret
-        self._interval = min(self._interval * config.backoff.exponent, config.backoff.max_interval / 1000)
+        seconds = max(seconds, min(at_least, longest))
+        self._interval = min(self._interval * self._config.backoff.exponent, longest)
         return seconds if again and self._clock() + seconds <= self._last_start else None

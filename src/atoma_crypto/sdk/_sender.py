@@ -105,15 +105,15 @@ class Sender:
             request = self._request(self._client, call, body, accept)
             try:
                 response = self._transport.handle_request(request)
-            except CONNECTION_ERRORS as error:
-                seconds = waits.after(error)
+            except CONNECTION_ERRORS:
+                seconds = waits.after_error()
                 if seconds is None:
                     raise
             else:
                 if response.status_code == 200:
                     return response
                 failed = _read_error(response)
-                seconds = waits.after(failed.status_code)
+                seconds = waits.after_status(failed.status_code, failed.headers)
                 if seconds is None:
                     raise failed
             time.sleep(seconds)
@@ -125,15 +125,15 @@ class Sender:
             request = self._request(self._async_client, call, body, accept)
             try:
                 response = await self._async_transport.handle_async_request(request)
-            except CONNECTION_ERRORS as error:
-                seconds = waits.after(error)
+            except CONNECTION_ERRORS:
+                seconds = waits.after_error()
                 if seconds is None:
                     raise
             else:
                 if response.status_code == 200:
                     return response
                 failed = await _read_error_async(response)
-                seconds = waits.after(failed.status_code)
+                seconds = waits.after_status(failed.status_code, failed.headers)
                 if seconds is None:
                     raise failed
             await anyio.sleep(seconds)

@@ -34,7 +34,8 @@ class _Reader(Generic[ModelT]):
 
     def __init__(self, model: type[ModelT], max_event_bytes: int) -> None:
         self._model = model
-        self._decoder = Decoder(max_event_bytes)
+        # the transport has kept to the limit; in clear each line of an event has `data: ` before it
+        self._decoder = Decoder(8 * max_event_bytes)
         self._events: deque[bytes] = deque()
         self._closed = False
         self.ended = False

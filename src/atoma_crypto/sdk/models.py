@@ -1,6 +1,6 @@
 """The values that calls give, and messages: frozen, with every member kept that this version does not know.
 
-A member that was not sent reads as None. `model_dump(exclude_unset=True)` gives exactly what was sent. These are
+A member that was not sent reads as None, an index as 0. `model_dump(exclude_unset=True)` gives exactly what was sent. These are
 your data: printing one prints its text.
 """
 
@@ -48,15 +48,15 @@ class ChatCompletionMessage(Model):
 class CompletionUsage(Model):
     """Tokens in and out; embeddings have none out."""
 
-    prompt_tokens: int
-    total_tokens: int
+    prompt_tokens: int | None = None
+    total_tokens: int | None = None
     completion_tokens: int | None = None
 
 
 class ChatCompletionChoice(Model):
     """One of the `n` answers."""
 
-    index: int
+    index: int = 0
     message: ChatCompletionMessage
     finish_reason: str | None = None
     logprobs: Any = None
@@ -87,7 +87,7 @@ class ChatCompletionChunkDelta(Model):
 class ChatCompletionChunkChoice(Model):
     """What a chunk adds to one of the `n` answers."""
 
-    index: int
+    index: int = 0
     delta: ChatCompletionChunkDelta
     finish_reason: str | None = None
     logprobs: Any = None
@@ -114,7 +114,7 @@ class ChatCompletionChunk(Model):
 class CompletionChoice(Model):
     """One of the `n` texts, in a stream a piece of it."""
 
-    index: int
+    index: int = 0
     text: str
     finish_reason: str | None = None
     logprobs: Any = None
@@ -135,7 +135,7 @@ class CompletionResponse(Model):
 class EmbeddingObject(Model):
     """One vector: numbers, or base64 if `encoding_format` asked for it."""
 
-    index: int
+    index: int = 0
     embedding: list[float] | str
     object: str | None = None
 
