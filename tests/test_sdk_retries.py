@@ -51,6 +51,19 @@ def test_each_attempt_has_its_own_lock_key_salt_and_nonce(form: str, status: int
         assert len({envelope["plaintext_body_hash"] for envelope in node.envelopes}) == 1
 
 
+@pytest.mark.parametrize(("gone", "comes"), [(2, True), (3, False)])
+def test_a_lock_that_is_gone_is_replaced_twice_without_any_configuration(gone: int, comes: bool) -> None:
+    with asked(node := LockingNode()) as sdk:
+        node.faults = [(425, error("UNAVAILABLE_STACK"))] * gone
+        if comes:
+            assert ask(sdk, node.base_url, "create") == [REPLY]
+        else:
+            with pytest.raises(APIClientError) as caught:
+                ask(sdk, node.base_url, "create")
+            assert (caught.value.status_code, caught.value.code) == (425, "UNAVAILABLE_STACK")
+        assert len({envelope["salt"] for envelope in node.envelopes}) == len(node.asked_locks) == 3
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_without_retries_the_first_error_is_raised(form: str) -> None:
     with asked(node := LockingNode(), retry_config=RetryConfig("backoff", AT_ONCE)) as sdk:
@@ -94,7 +107,7 @@ def test_of_a_long_error_the_first_64_kib_are_kept() -> None:
 def test_what_is_no_answer_at_all_raises(status: int) -> None:
     with asked(node := LockingNode(), retry_config=RetryConfig("backoff", AT_ONCE)) as sdk:
         node.faults = [(status, b"")]
-        with pytest.raises((APIError, ac.RemoteProtocolError)):
+        with pytest.raises(ac.EnvelopeError):
             ask(sdk, node.base_url, "create", retries=RetryConfig("backoff", AT_ONCE))
         assert len(node.envelopes) == 1
 

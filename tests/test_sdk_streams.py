@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
+import anyio
+import httpx
 import pytest
 
 import atoma_crypto as ac
@@ -149,6 +151,16 @@ def test_a_stream_that_ends_before_the_answer_raises(kept: int) -> None:
     assert type(error) is ac.TruncatedStreamError
 
 
+def test_bytes_that_end_without_the_transports_own_end_raise() -> None:
+    event = b"data: " + printed(CHUNKS[0]) + b"\n\n"
+    for body, end in ((event, ac.TruncatedStreamError), (event + b"data: [DONE]\n\n", None)):
+        chunks, error = read(
+            EventStream(httpx.Response(200, stream=httpx.ByteStream(body)), models.ChatCompletionChunk, 1 << 20)
+        )
+        assert chunks == CHUNKS[:1]
+        assert (error and type(error)) is end
+
+
 @pytest.mark.parametrize("cut", [300, 800, -20, -1])
 def test_a_stream_that_is_cut_inside_an_event_raises(cut: int) -> None:
     chunks, error = read_both(LockingNode(cut=cut))
@@ -227,8 +239,30 @@ def test_chunks_come_before_the_next_are_made(released: threading.Event) -> None
         assert [each.choices[0].delta.content for each in stream] == ["b", None]
 
 
+@pytest.mark.parametrize("form", ["create_async", "create_stream_async"])
+def test_cancelling_a_call_before_its_answer_wipes(
+    monkeypatch: pytest.MonkeyPatch, released: threading.Event, form: str
+) -> None:
+    made = recorded_sessions(monkeypatch)
+    model = ScriptedModel([released])
+
+    async def leave(url: str) -> None:
+        async with async_client() as client, AtomaSDK("any", server_url=url, async_client=client) as sdk:
+            call = getattr(sdk.confidential_chat, form)(messages=MESSAGES, model="scripted")
+            task = asyncio.ensure_future(call)
+            await asyncio.to_thread(model.asked.wait, 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with node(model) as client:
+        asyncio.run(leave(client.url))
+        assert model.stopped.wait(10)
+        assert [is_closed(session) for session in made] == [True]
+
+
 @pytest.mark.parametrize("reads", [0, 1])
-@pytest.mark.parametrize("form", ["with", "close", "error", "async with", "cancelled"])
+@pytest.mark.parametrize("form", ["with", "close", "error", "async with", "cancelled", "cancel scope"])
 def test_leaving_half_way_closes_and_wipes(
     monkeypatch: pytest.MonkeyPatch, released: threading.Event, form: str, reads: int
 ) -> None:
@@ -242,6 +276,10 @@ def test_leaving_half_way_closes_and_wipes(
             if form == "cancelled":
                 with pytest.raises(asyncio.TimeoutError):
                     await asyncio.wait_for(drain(stream), 0.1)
+            elif form == "cancel scope":
+                with anyio.move_on_after(0.1) as scope:
+                    await drain(stream)
+                assert scope.cancelled_caught
             else:
                 async with stream:
                     for _ in range(reads):
@@ -254,7 +292,7 @@ def test_leaving_half_way_closes_and_wipes(
             pass
 
     with node(model) as client, sdk_for(client.url) as sdk:
-        if form in ("async with", "cancelled"):
+        if form in ("async with", "cancelled", "cancel scope"):
             asyncio.run(leave(client.url))
         else:
             stream = sdk.confidential_chat.create_stream(**given)

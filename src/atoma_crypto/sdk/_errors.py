@@ -10,7 +10,7 @@ import httpx
 
 
 class APIError(Exception):
-    """An answer with a status of 4XX or 5XX, or one that is no answer at all, as a redirection.
+    """The proxy or the node answered with a status of 4XX or 5XX.
 
     `body` is at most its first 64 KiB. It came in clear and nothing vouches for it, so the text of the exception
     shows no more of it than the error's code.
@@ -46,6 +46,5 @@ class APIServerError(APIError):
 
 
 def api_error(status_code: int, body: str, headers: httpx.Headers) -> APIError:
-    """The error of the class that the status belongs to."""
-    families = {4: APIClientError, 5: APIServerError}
-    return families.get(status_code // 100, APIError)(status_code, body, headers)
+    """The error of the class that the status, of 400 or more, belongs to."""
+    return (APIClientError if status_code < 500 else APIServerError)(status_code, body, headers)

@@ -110,7 +110,7 @@ class Sender:
                 if seconds is None:
                     raise
             else:
-                if response.status_code == 200:
+                if response.status_code < 400:  # 200 in fact: the transport takes no other
                     return response
                 failed = _read_error(response)
                 seconds = waits.after_status(failed.status_code, failed.headers)
@@ -130,7 +130,7 @@ class Sender:
                 if seconds is None:
                     raise
             else:
-                if response.status_code == 200:
+                if response.status_code < 400:  # 200 in fact: the transport takes no other
                     return response
                 failed = await _read_error_async(response)
                 seconds = waits.after_status(failed.status_code, failed.headers)
@@ -193,4 +193,4 @@ async def _read_error_async(response: httpx.Response) -> APIError:
 
 
 def _error(response: httpx.Response, body: bytearray) -> APIError:
-    return api_error(response.status_code, body[:_MAX_ERROR_BYTES].decode(errors="replace"), response.headers)
+    return api_error(response.status_code, body.decode(errors="replace"), response.headers)

@@ -1,7 +1,7 @@
 """The values that calls give, and messages: frozen, with every member kept that this version does not know.
 
-A member that was not sent reads as None, an index as 0. `model_dump(exclude_unset=True)` gives exactly what was sent. These are
-your data: printing one prints its text.
+A member that was not sent reads as None, an index as 0. `model_dump(exclude_unset=True)` gives exactly what was sent.
+These are your data: printing one prints its text.
 """
 
 from __future__ import annotations
