@@ -6,7 +6,7 @@ import base64
 import contextlib
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
@@ -28,7 +28,7 @@ from serving import NO_CAS, serving
 USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 KINDS: Final = ("httpx", "httpx async", "httpx2", "httpx2 async")
 PIXELS: Final = base64.b64encode(b"an image of few pixels").decode()
-Answer = dict[str, Any] | Iterable[bytes]
+Answer = dict[str, Any] | Iterable[bytes] | AsyncIterable[bytes]
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,17 @@ class Node:
             return Response(session.seal_response(json.dumps(answer).encode()), media_type="application/json")
         return StreamingResponse(self._stream(session, answer), media_type="text/event-stream")
 
-    async def _stream(self, session: ac.NodeSession, chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, session: ac.NodeSession, chunks: Iterable[bytes] | AsyncIterable[bytes]
+    ) -> AsyncIterator[bytes]:
         yield b": keep-alive\n\n"
         try:
-            for chunk in chunks:
-                yield session.seal_chunk(chunk)
+            if isinstance(chunks, AsyncIterable):
+                async for chunk in chunks:
+                    yield session.seal_chunk(chunk)
+            else:
+                for chunk in chunks:
+                    yield session.seal_chunk(chunk)
         except BaseException:
             self.left += 1
             raise

@@ -1,0 +1,230 @@
+"""Long streams, large events, many at once, and clients that leave half-way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+import atoma_crypto as ac
+from confidential_node import KINDS, Node, chat, delta, openai_client, result, running, transport
+from serving import NO_CAS
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+BODY: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
+END = delta(finish="stop")
+
+
+async def endless(*_: object) -> AsyncIterator[bytes]:
+    while True:
+        yield delta("on and on ")
+        await asyncio.sleep(0.001)
+
+
+async def stalling(*_: object) -> AsyncIterator[bytes]:
+    yield delta("a")
+    await asyncio.sleep(3600)
+
+
+async def hanging(*_: object) -> AsyncIterator[bytes]:
+    await asyncio.sleep(3600)
+    yield delta("never")
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[ac.ClientSession]:
+    """Every session that a transport makes."""
+    made: list[ac.ClientSession] = []
+    real = ac.ClientSession
+
+    def recording(*args: Any, **more: Any) -> ac.ClientSession:
+        made.append(real(*args, **more))
+        return made[-1]
+
+    monkeypatch.setattr(ac, "ClientSession", recording)
+    return made
+
+
+def assert_over(node: Node, sessions: list[ac.ClientSession]) -> None:
+    """The session is wiped, and the node knows that nobody reads any more."""
+    [session] = sessions
+    with pytest.raises(ac.SessionClosedError):
+        session.receive_data(b"")
+    deadline = time.monotonic() + 10
+    while not node.left:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@each_kind
+def test_closed_half_way(kind: str, sessions: list[ac.ClientSession]) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url) as client:
+            stream = await result(client.chat.completions.create(**BODY))
+            if kind.endswith("async"):
+                async with stream:
+                    assert (await anext(stream)).choices[0].delta.content == "on and on "
+            else:
+                with stream:
+                    assert next(stream).choices[0].delta.content == "on and on "
+            assert_over(node, sessions)
+
+    node = Node(endless)
+    with running(node) as url:
+        asyncio.run(run(url))
+
+
+@pytest.mark.parametrize("kind", ["httpx async", "httpx2 async"])
+@pytest.mark.parametrize("answer", [stalling, hanging])
+def test_cancelled_half_way(kind: str, answer: Any, sessions: list[ac.ClientSession]) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url) as client:
+            task = asyncio.create_task(chat(client, stream=True))
+            while not node.seen:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)  # into the body
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert_over(node, sessions)
+
+    node = Node(answer)
+    with running(node) as url:
+        asyncio.run(run(url))
+
+
+@each_kind
+def test_a_node_that_hangs(kind: str, sessions: list[ac.ClientSession]) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url) as client:
+            with pytest.raises(openai.APITimeoutError):
+                await chat(client.with_options(timeout=0.3), stream=True)
+            assert_over(node, sessions)
+
+    node = Node(stalling)
+    with running(node) as url:
+        asyncio.run(run(url))
+
+
+@each_kind
+def test_after_the_end_the_session_is_wiped(kind: str, sessions: list[ac.ClientSession]) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url) as client:
+            await chat(client)
+            await chat(client, stream=True)
+
+    with running(Node()) as url:
+        asyncio.run(run(url))
+    assert [repr(session) for session in sessions] == ["<ClientSession closed>"] * 2
+
+
+def lines_of(url: str, kind: str = "httpx") -> Iterator[str]:
+    """The data of each event, read as it comes."""
+    library, ours = transport(kind)
+    with (
+        library.Client(transport=ours) as client,
+        client.stream("POST", f"{url}/v1/chat/completions", json=BODY) as response,
+    ):
+        for line in response.iter_lines():
+            if line:
+                yield line.removeprefix("data: ")
+
+
+@pytest.mark.parametrize("kind", ["httpx", "httpx2"])
+def test_memory_stays_flat(kind: str) -> None:
+    def many(_path: str, _body: dict[str, Any]) -> Iterator[bytes]:
+        for number in range(20_000):
+            yield delta(f"word {number} ")
+        yield END
+
+    held = {}
+    with running(Node(many)) as url:
+        tracemalloc.start()
+        try:
+            for number, _ in enumerate(lines_of(url, kind)):
+                if number in {2_000, 19_990}:
+                    gc.collect()
+                    held[number] = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+    assert number == 20_001
+    assert held[19_990] - held[2_000] < 128 << 10  # the stream itself is of some 3 MB
+
+
+@pytest.mark.parametrize("kind", ["httpx", "httpx2"])
+@pytest.mark.parametrize(("size", "count"), [(1, 1), (1, 1_000), (1 << 20, 3)])
+def test_events_of_every_size(kind: str, size: int, count: int) -> None:
+    contents = [chr(ord("a") + number % 26) * size for number in range(count)]
+    expected = [*(delta(content).decode() for content in contents), END.decode(), "[DONE]"]
+    with running(Node(lambda *_: [*map(delta, contents), END])) as url:
+        assert list(lines_of(url, kind)) == expected
+
+
+def test_an_event_of_several_lines() -> None:
+    """Node and model may print JSON as they like: a client reads the same."""
+    pretty = b'{\n "choices": [\r\n{"index": 0,\r "finish_reason": "stop"}]\n}'
+    with running(Node(lambda *_: [pretty])) as url:
+        library, ours = transport("httpx")
+        with library.Client(transport=ours) as client:
+            received = client.post(f"{url}/v1/chat/completions", json=BODY).content
+    assert (
+        received
+        == b"data: "
+        + pretty.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
+        + b"\n\ndata: [DONE]\n\n"
+    )
+
+
+def test_many_streams_at_once() -> None:
+    streams, events = 200, 20
+
+    async def words(_path: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        for number in range(events):
+            yield delta(f"{body['seed']}:{number} ")
+            await asyncio.sleep(0.001)
+        yield END
+
+    async def run(url: str) -> None:
+        inner = httpx.AsyncHTTPTransport(
+            verify=NO_CAS, trust_env=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        )
+        _, ours = transport("httpx async")
+        await ours.aclose()
+        ours = type(ours)(inner)
+        async with httpx.AsyncClient(transport=ours, timeout=60) as http:
+            legacy: Any = http  # which the package still takes
+            client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", http_client=legacy, max_retries=0)
+            answers = await asyncio.gather(*(chat(client, stream=True, seed=seed) for seed in range(streams)))
+        for seed, chunks in enumerate(answers):
+            said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+            assert said == "".join(f"{seed}:{number} " for number in range(events))
+
+    with running(Node(words)) as url:
+        asyncio.run(run(url))
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_events() -> None:
+    with running(Node(lambda *_: (END for _ in range(100_000)))) as url:
+        assert sum(1 for _ in lines_of(url)) == 100_001
+
+
+@pytest.mark.parametrize("kind", ["httpx", "httpx2 async"])
+def test_an_answer_of_sixty_mebibytes(kind: str) -> None:
+    content = "é" * (30 << 20)
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+
+    async def run(url: str) -> None:
+        async with openai_client(kind, url, limits=ac.Limits(max_response_bytes=256 << 20)) as client:
+            assert (await chat(client)).choices[0].message.content == content
+
+    with running(Node(lambda *_: answer)) as url:
+        asyncio.run(run(url))
