@@ -22,7 +22,7 @@ test: $(STAMP) $(SDK_STAMP)  ## all tests but the long ones
 	$(PYTEST) -q -m "not long"
 
 # What speaks HTTP or shows something does so on any backend.
-ABOVE = server demo eliza cli_ interop_sdk readme
+ABOVE = asgi cli_ config demo eliza examples exchange gateway interop_sdk readme routes sdk_ server transport
 test-all: $(STAMP) $(SDK_STAMP) test-c  ## all tests, all of the core's on every AES backend, and the C harness
 	$(PYTEST) -q
 	for backend in $$($(BIN)/python -c "from atoma_crypto import hazmat; print(*hazmat.aes_backends()[1:])"); do \
@@ -30,7 +30,7 @@ test-all: $(STAMP) $(SDK_STAMP) test-c  ## all tests, all of the core's on every
 	done
 
 # L3 to L6 whole, the rest at 90 %: the demo, the CLI and the servers talk to the world.
-COVERED = _core _envelope _errors _events _keys _opener _sealer _sse _state _typing client hazmat node
+COVERED = _core _envelope _errors _events _keys _opener _sealer _sse _state _typing client hazmat keyring node
 empty =
 comma = ,
 coverage: $(STAMP) $(SDK_STAMP)  ## branch coverage of the tests, and what we ask of it
