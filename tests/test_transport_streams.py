@@ -7,6 +7,7 @@ import gc
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import httpx
@@ -137,18 +138,14 @@ def lines_of(url: str, kind: str = "httpx") -> Iterator[str]:
                 yield line.removeprefix("data: ")
 
 
-@pytest.mark.parametrize("kind", ["httpx", "httpx2"])
-def test_memory_stays_flat(kind: str) -> None:
-    def many(_path: str, _body: dict[str, Any]) -> Iterator[bytes]:
-        for number in range(20_000):
-            yield delta(f"word {number} ")
-        yield END
-
+def test_memory_stays_flat() -> None:
+    word = delta("a word or two ")
+    many = lambda *_: chain(repeat(word, 20_000), [END])  # noqa: E731 - as the others
     held = {}
     with running(Node(many)) as url:
         tracemalloc.start()
         try:
-            for number, _ in enumerate(lines_of(url, kind)):
+            for number, _ in enumerate(lines_of(url)):
                 if number in {2_000, 19_990}:
                     gc.collect()
                     held[number] = tracemalloc.get_traced_memory()[0]
@@ -183,7 +180,7 @@ def test_an_event_of_several_lines() -> None:
 
 
 def test_many_streams_at_once() -> None:
-    streams, events = 200, 20
+    streams, events = 200, 10
 
     async def words(_path: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
         for number in range(events):
@@ -216,14 +213,14 @@ def test_a_hundred_thousand_events() -> None:
         assert sum(1 for _ in lines_of(url)) == 100_001
 
 
-@pytest.mark.parametrize("kind", ["httpx", "httpx2 async"])
+@pytest.mark.parametrize("kind", ["httpx", pytest.param("httpx2 async", marks=pytest.mark.long)])
 def test_an_answer_of_sixty_mebibytes(kind: str) -> None:
-    content = "é" * (30 << 20)
+    content = "e" * (60 << 20)
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
     answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
 
     async def run(url: str) -> None:
-        async with openai_client(kind, url, limits=ac.Limits(max_response_bytes=256 << 20)) as client:
+        async with openai_client(kind, url) as client:
             assert (await chat(client)).choices[0].message.content == content
 
     with running(Node(lambda *_: answer)) as url:

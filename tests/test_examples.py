@@ -1,0 +1,56 @@
+"""The examples run as they stand, against a real node on loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import atoma_crypto as ac
+from atoma_crypto.server.eliza import ElizaModel
+from atoma_crypto.server.node import create_app
+from serving import serving
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+LOOPBACK: Final = os.environ | {"NO_PROXY": "127.0.0.1", "PYTHONIOENCODING": "utf-8"}
+
+
+@pytest.fixture(scope="module")
+def node_url() -> Iterator[str]:
+    with ac.SecretKey.generate() as key, serving(create_app(key, ElizaModel(seed=7))) as url:
+        yield url
+
+
+# An example that is a client: it takes the node's URL, and its output is this.
+CLIENTS: Final = {
+    "openai_client.py": r"And what has kept you from a holiday so far\?\n.*\b(mother|family)\b.*\n",
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_client_reads_what_the_node_says(node_url: str, name: str) -> None:
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / name), node_url]
+    ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=LOOPBACK, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.fullmatch(CLIENTS[name], ran.stdout), ran.stdout
+
+
+# A page whose Python blocks run, in order and as one program, against a node in the place of the URL that they name.
+PAGES: Final = ["openai.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_begins_with_code_and_its_code_runs(node_url: str, name: str) -> None:
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert text.splitlines()[2].startswith("```")
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("http://127.0.0.1:8080", node_url)
+    command = [sys.executable, "-W", "error", "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=LOOPBACK, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout
