@@ -8,6 +8,7 @@ import inspect
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from types import ModuleType
 from typing import Any, Final
 
@@ -50,6 +51,7 @@ class Node:
     lock_refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     digest: str | None = None
     prefix: str = ""
+    batch: int = 1  # events of a stream that are written at once
     seen: list[Seen] = field(default_factory=list)
     locks: list[dict[str, Any]] = field(default_factory=list)
     lock_headers: list[dict[str, str]] = field(default_factory=list)
@@ -99,8 +101,9 @@ class Node:
                 async for chunk in chunks:
                     yield session.seal_chunk(chunk)
             else:
-                for chunk in chunks:
-                    yield session.seal_chunk(chunk)
+                rest = iter(chunks)
+                while batch := list(islice(rest, self.batch)):
+                    yield session.seal_chunks(batch)
         except BaseException:
             self.left += 1
             raise

@@ -142,7 +142,7 @@ def test_memory_stays_flat() -> None:
     word = delta("a word or two ")
     many = lambda *_: chain(repeat(word, 20_000), [END])  # noqa: E731 - as the others
     held = {}
-    with running(Node(many)) as url:
+    with running(Node(many, batch=40)) as url:
         tracemalloc.start()
         try:
             for number, _ in enumerate(lines_of(url)):
@@ -207,9 +207,8 @@ def test_many_streams_at_once() -> None:
         asyncio.run(run(url))
 
 
-@pytest.mark.long
 def test_a_hundred_thousand_events() -> None:
-    with running(Node(lambda *_: (END for _ in range(100_000)))) as url:
+    with running(Node(lambda *_: (END for _ in range(100_000)), batch=40)) as url:
         assert sum(1 for _ in lines_of(url)) == 100_001
 
 
