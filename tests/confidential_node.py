@@ -166,14 +166,14 @@ def _chat(base: dict[str, Any], body: dict[str, Any]) -> Answer:
 Client = openai.OpenAI | openai.AsyncOpenAI
 
 
-def transport(kind: str, **options: Any) -> tuple[ModuleType, Any]:
-    """The library, and our transport around its own."""
+def transport(kind: str, *, connections: int | None = 100, **options: Any) -> tuple[ModuleType, Any]:
+    """The library, and our transport around its own, which has at most so many connections."""
     library: ModuleType = httpx2 if kind.startswith("httpx2") else httpx
     ours: Any = with_httpx2 if library is httpx2 else with_httpx
+    inner = {"verify": NO_CAS, "trust_env": False, "limits": library.Limits(max_connections=connections)}
     if kind.endswith("async"):
-        inner = library.AsyncHTTPTransport(verify=NO_CAS, trust_env=False)
-        return library, ours.AsyncConfidentialTransport(inner, **options)
-    return library, ours.ConfidentialTransport(library.HTTPTransport(verify=NO_CAS, trust_env=False), **options)
+        return library, ours.AsyncConfidentialTransport(library.AsyncHTTPTransport(**inner), **options)
+    return library, ours.ConfidentialTransport(library.HTTPTransport(**inner), **options)
 
 
 @contextlib.asynccontextmanager

@@ -195,6 +195,16 @@ def test_a_second_attempt_shares_nothing_with_the_first() -> None:
         assert len({envelope[name] for envelope in envelopes}) == 3
 
 
+def test_and_begins_its_answer_anew() -> None:
+    exchange, events = streamed(LAST, b"[]")
+    assert exchange.receive(b"".join(events)) == plain(LAST)
+    exchange.take_lock(lock())
+    exchange.seal()
+    assert exchange.receive(b"") == b""
+    with pytest.raises(ac.TruncatedStreamError):
+        exchange.end()
+
+
 def test_statuses() -> None:
     assert not is_refusal(200)
     assert all(is_refusal(status) for status in (400, 404, 425, 429, 500, 599))

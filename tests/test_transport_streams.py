@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
@@ -15,8 +16,10 @@ import openai
 import pytest
 
 import atoma_crypto as ac
-from confidential_node import KINDS, Node, chat, delta, openai_client, result, running, transport
-from serving import NO_CAS
+from atoma_crypto.adapters import _transport
+from confidential_node import KINDS, Node, chat, delta, items, openai_client, result, running, transport
+from helpers import node_key
+from upstreams import http, raw_upstream
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 BODY: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
@@ -126,6 +129,74 @@ def test_after_the_end_the_session_is_wiped(kind: str, sessions: list[ac.ClientS
     assert [repr(session) for session in sessions] == ["<ClientSession closed>"] * 2
 
 
+@each_kind
+def test_a_stream_that_fails_is_closed_by_itself(kind: str, sessions: list[ac.ClientSession]) -> None:
+    """Whoever reads it need not."""
+
+    async def run(url: str) -> None:
+        library, ours = transport(kind)
+        made = (library.AsyncClient if kind.endswith("async") else library.Client)(transport=ours, timeout=0.3)
+        request = made.build_request("POST", f"{url}/v1/chat/completions", json=BODY)
+        response = await result(made.send(request, stream=True))
+        with pytest.raises(library.ReadTimeout):
+            await items(response.aiter_bytes() if kind.endswith("async") else response.iter_bytes())
+        assert_over(node, sessions)
+        await result(made.aclose() if kind.endswith("async") else made.close())
+
+    node = Node(stalling)
+    with running(node) as url:
+        asyncio.run(run(url))
+
+
+LOCK = json.dumps({"public_key": node_key().public_key.to_base64(), "stack_small_id": 1}).encode()
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(b"", openai.APIConnectionError), (http(b"{}", status="500 Oops", more="Connection: close\r\n"), openai.APIError)],
+)
+def test_no_answer_at_all(kind: str, answer: bytes, error: Any, sessions: list[ac.ClientSession]) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url) as client:
+            with pytest.raises(error):
+                await chat(client)
+            assert [repr(session) for session in sessions] == ["<ClientSession closed>"]
+
+    with raw_upstream(http(LOCK, more="Connection: close\r\n"), answer) as url:
+        asyncio.run(run(url))
+
+
+@each_kind
+def test_one_connection_is_enough(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer is let go of before the next request: locks, refusals, whole answers and streams."""
+    monkeypatch.setattr(_transport, "_PAUSES", (0.001, 0.001))
+
+    async def run(url: str) -> None:
+        async with openai_client(kind, url, connections=1) as client:
+            for stream in (False, True):
+                node.refusals = [(425, {}), (423, {})]
+                await chat(client, stream=stream)
+
+    node = Node()
+    with running(node) as url:
+        asyncio.run(run(url))
+    assert len(node.seen) == 6
+
+
+@each_kind
+def test_a_request_that_is_too_long(kind: str) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url, limits=ac.Limits(max_request_bytes=1000)) as client:
+            with pytest.raises(ac.LocalProtocolError, match="longer than 1000 bytes"):
+                await chat(client, said="x" * 1000)
+
+    node = Node()
+    with running(node) as url:
+        asyncio.run(run(url))
+    assert node.locks == []
+
+
 def lines_of(url: str, kind: str = "httpx") -> Iterator[str]:
     """The data of each event, read as it comes."""
     library, ours = transport(kind)
@@ -189,12 +260,7 @@ def test_many_streams_at_once() -> None:
         yield END
 
     async def run(url: str) -> None:
-        inner = httpx.AsyncHTTPTransport(
-            verify=NO_CAS, trust_env=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        )
-        _, ours = transport("httpx async")
-        await ours.aclose()
-        ours = type(ours)(inner)
+        _, ours = transport("httpx async", connections=None)
         async with httpx.AsyncClient(transport=ours, timeout=60) as http:
             legacy: Any = http  # which the package still takes
             client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", http_client=legacy, max_retries=0)
