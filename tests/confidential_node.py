@@ -170,7 +170,11 @@ def transport(kind: str, *, connections: int | None = 100, **options: Any) -> tu
     """The library, and our transport around its own, which has at most so many connections."""
     library: ModuleType = httpx2 if kind.startswith("httpx2") else httpx
     ours: Any = with_httpx2 if library is httpx2 else with_httpx
-    inner = {"verify": NO_CAS, "trust_env": False, "limits": library.Limits(max_connections=connections)}
+    inner = {
+        "verify": NO_CAS,
+        "trust_env": False,
+        "limits": library.Limits(max_connections=connections, max_keepalive_connections=20),
+    }
     if kind.endswith("async"):
         return library, ours.AsyncConfidentialTransport(library.AsyncHTTPTransport(**inner), **options)
     return library, ours.ConfidentialTransport(library.HTTPTransport(**inner), **options)
