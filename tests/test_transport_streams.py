@@ -8,6 +8,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
 from typing import Any
 
@@ -271,6 +272,22 @@ def test_many_streams_at_once() -> None:
 
     with running(Node(words)) as url:
         asyncio.run(run(url))
+
+
+def test_threads_share_a_transport() -> None:
+    def echo(_path: str, body: dict[str, Any]) -> list[bytes]:
+        return [delta(str(body["seed"])), END]
+
+    def ask(seed: int) -> list[str]:
+        text: str = client.post(f"{url}/v1/chat/completions", json=BODY | {"seed": seed}).text
+        return text.split("\n\n")
+
+    with running(Node(echo)) as url:
+        library, ours = transport("httpx")
+        with library.Client(transport=ours, timeout=60) as client, ThreadPoolExecutor(8) as pool:
+            for seed, events in enumerate(pool.map(ask, range(64))):
+                expected = [delta(str(seed)).decode(), END.decode(), "[DONE]"]
+                assert events == [*(f"data: {one}" for one in expected), ""]
 
 
 def test_a_hundred_thousand_events() -> None:
