@@ -220,7 +220,7 @@ def test_a_lock(middle: Middle, kind: str, name: str) -> None:
     assert middle.paths == ["/v1/nodes/lock"]  # the request itself was never sent
 
 
-SPELLINGS = (  # httpx itself takes /./ and /../ out, before a transport sees them: see test_paths.py
+SPELLINGS = (  # httpx itself takes /./ and /../ out, before a transport sees them: see test_targets.py
     *("/v1/chat/completions/", "/v1//chat/completions", "/v1/Chat/Completions", "/v1/chat%2Fcompletions"),
     *("/v1/chat/completions?x=1", "/v1/chat/completions%20", "/v1/chat/completions/x", "/v1/%63hat/completions"),
     *("/v1/chat/completions;a=1", "/chat/completions", "/v1/confidential/chat/completions", "/v1/nodes/lock"),
