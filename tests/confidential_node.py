@@ -8,6 +8,7 @@ import inspect
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from types import ModuleType
 from typing import Any, Final
 
@@ -50,6 +51,7 @@ class Node:
     lock_refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     digest: str | None = None
     prefix: str = ""
+    batch: int = 1  # events of a stream that are written at once
     seen: list[Seen] = field(default_factory=list)
     locks: list[dict[str, Any]] = field(default_factory=list)
     lock_headers: list[dict[str, str]] = field(default_factory=list)
@@ -99,8 +101,9 @@ class Node:
                 async for chunk in chunks:
                     yield session.seal_chunk(chunk)
             else:
-                for chunk in chunks:
-                    yield session.seal_chunk(chunk)
+                rest = iter(chunks)
+                while batch := list(islice(rest, self.batch)):
+                    yield session.seal_chunks(batch)
         except BaseException:
             self.left += 1
             raise
@@ -163,14 +166,18 @@ def _chat(base: dict[str, Any], body: dict[str, Any]) -> Answer:
 Client = openai.OpenAI | openai.AsyncOpenAI
 
 
-def transport(kind: str, **options: Any) -> tuple[ModuleType, Any]:
-    """The library, and our transport around its own."""
+def transport(kind: str, *, connections: int | None = 100, **options: Any) -> tuple[ModuleType, Any]:
+    """The library, and our transport around its own, which has at most so many connections."""
     library: ModuleType = httpx2 if kind.startswith("httpx2") else httpx
     ours: Any = with_httpx2 if library is httpx2 else with_httpx
+    inner = {
+        "verify": NO_CAS,
+        "trust_env": False,
+        "limits": library.Limits(max_connections=connections, max_keepalive_connections=20),
+    }
     if kind.endswith("async"):
-        inner = library.AsyncHTTPTransport(verify=NO_CAS, trust_env=False)
-        return library, ours.AsyncConfidentialTransport(inner, **options)
-    return library, ours.ConfidentialTransport(library.HTTPTransport(verify=NO_CAS, trust_env=False), **options)
+        return library, ours.AsyncConfidentialTransport(library.AsyncHTTPTransport(**inner), **options)
+    return library, ours.ConfidentialTransport(library.HTTPTransport(**inner), **options)
 
 
 @contextlib.asynccontextmanager

@@ -30,6 +30,7 @@ def node_url() -> Iterator[str]:
 # An example that is a client: it takes the node's URL, and its output is this.
 CLIENTS: Final = {
     "atoma_sdk.py": r"And what has kept you from a holiday so far\?\n.*\b(mother|family)\b.*\n\d+ tokens\n",
+    "openai_client.py": r"And what has kept you from a holiday so far\?\n.*\b(mother|family)\b.*\n",
 }
 
 
@@ -42,7 +43,7 @@ def test_a_client_reads_what_the_node_says(node_url: str, name: str) -> None:
 
 
 # A page whose Python blocks run, in order and as one program, against a node in the place of the URL that they name.
-PAGES: Final = ["sdk.md"]
+PAGES: Final = ["openai.md", "sdk.md"]
 
 
 @pytest.mark.parametrize("name", PAGES)

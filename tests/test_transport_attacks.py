@@ -118,6 +118,7 @@ WHOLE: dict[str, tuple[Attack, type[Exception]]] = {
     "no content": (lambda p: p.but(b"", status=204), ac.EnvelopeError),
     "clear events": (lambda p: p.but(as_event(CLEAR), content_type="text/event-stream"), ac.EnvelopeError),
     "compressed": (lambda p: p.but(gzip.compress(p.body), headers={"content-encoding": "gzip"}), ac.EnvelopeError),
+    "said to be compressed": (lambda p: p.but(headers={"content-encoding": "gzip"}), ac.EnvelopeError),
     "too long": (lambda p: p.but(p.body + b" " * (1 << 18)), ac.MessageTooLargeError),
     **{str(status): (redirected(status), ac.EnvelopeError) for status in (301, 302, 303, 304, 307, 308)},
 }
@@ -148,6 +149,7 @@ EVENTS: dict[str, tuple[Attack, type[Exception]]] = {
         ac.NonceReuseError,
     ),
     "too long an event": (lambda p: p.but(b"data: " + b"A" * (1 << 17)), ac.MessageTooLargeError),
+    "said to be compressed": (lambda p: p.but(headers={"content-encoding": "br"}), ac.EnvelopeError),
     "307": (redirected(307), ac.EnvelopeError),
 }
 
@@ -218,7 +220,7 @@ def test_a_lock(middle: Middle, kind: str, name: str) -> None:
     assert middle.paths == ["/v1/nodes/lock"]  # the request itself was never sent
 
 
-SPELLINGS = (  # httpx itself takes /./ and /../ out, before a transport sees them: see test_paths.py
+SPELLINGS = (  # httpx itself takes /./ and /../ out, before a transport sees them: see test_targets.py
     *("/v1/chat/completions/", "/v1//chat/completions", "/v1/Chat/Completions", "/v1/chat%2Fcompletions"),
     *("/v1/chat/completions?x=1", "/v1/chat/completions%20", "/v1/chat/completions/x", "/v1/%63hat/completions"),
     *("/v1/chat/completions;a=1", "/chat/completions", "/v1/confidential/chat/completions", "/v1/nodes/lock"),

@@ -295,3 +295,17 @@ def test_a_request_body_may_come_in_parts() -> None:
     assert node.seen[0].body == {"model": "m", "messages": []}
     assert int(node.seen[0].headers["content-length"]) > 100
     assert "transfer-encoding" not in node.seen[0].headers
+
+
+@each_kind
+def test_arguments_that_are_wrong(kind: str) -> None:
+    for options, error in (
+        ({"protocol": "v2"}, ac.LocalProtocolError),
+        ({"protocol": "v3"}, ValueError),
+        ({"nonce_reuse": "ignore"}, ValueError),
+        ({"limits": 5}, TypeError),
+        ({"allow_plaintext": "/v1/models"}, TypeError),
+        ({"allow_plaintext": ("/v1/embeddings",)}, ValueError),
+    ):
+        with pytest.raises(error):
+            transport(kind, **options)

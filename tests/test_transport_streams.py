@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
 from typing import Any
 
 import httpx
@@ -14,8 +17,10 @@ import openai
 import pytest
 
 import atoma_crypto as ac
-from confidential_node import KINDS, Node, chat, delta, openai_client, result, running, transport
-from serving import NO_CAS
+from atoma_crypto.adapters import _transport
+from confidential_node import KINDS, Node, chat, delta, items, openai_client, result, running, transport
+from helpers import node_key
+from upstreams import http, raw_upstream
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 BODY: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
@@ -125,6 +130,74 @@ def test_after_the_end_the_session_is_wiped(kind: str, sessions: list[ac.ClientS
     assert [repr(session) for session in sessions] == ["<ClientSession closed>"] * 2
 
 
+@each_kind
+def test_a_stream_that_fails_is_closed_by_itself(kind: str, sessions: list[ac.ClientSession]) -> None:
+    """Whoever reads it need not."""
+
+    async def run(url: str) -> None:
+        library, ours = transport(kind)
+        made = (library.AsyncClient if kind.endswith("async") else library.Client)(transport=ours, timeout=0.3)
+        request = made.build_request("POST", f"{url}/v1/chat/completions", json=BODY)
+        response = await result(made.send(request, stream=True))
+        with pytest.raises(library.ReadTimeout):
+            await items(response.aiter_bytes() if kind.endswith("async") else response.iter_bytes())
+        assert_over(node, sessions)
+        await result(made.aclose() if kind.endswith("async") else made.close())
+
+    node = Node(stalling)
+    with running(node) as url:
+        asyncio.run(run(url))
+
+
+LOCK = json.dumps({"public_key": node_key().public_key.to_base64(), "stack_small_id": 1}).encode()
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(b"", openai.APIConnectionError), (http(b"{}", status="500 Oops", more="Connection: close\r\n"), openai.APIError)],
+)
+def test_no_answer_at_all(kind: str, answer: bytes, error: Any, sessions: list[ac.ClientSession]) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url) as client:
+            with pytest.raises(error):
+                await chat(client)
+            assert [repr(session) for session in sessions] == ["<ClientSession closed>"]
+
+    with raw_upstream(http(LOCK, more="Connection: close\r\n"), answer) as url:
+        asyncio.run(run(url))
+
+
+@each_kind
+def test_one_connection_is_enough(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer is let go of before the next request: locks, refusals, whole answers and streams."""
+    monkeypatch.setattr(_transport, "_PAUSES", (0.001, 0.001))
+
+    async def run(url: str) -> None:
+        async with openai_client(kind, url, connections=1) as client:
+            for stream in (False, True):
+                node.refusals = [(425, {}), (423, {})]
+                await chat(client, stream=stream)
+
+    node = Node()
+    with running(node) as url:
+        asyncio.run(run(url))
+    assert len(node.seen) == 6
+
+
+@each_kind
+def test_a_request_that_is_too_long(kind: str) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url, limits=ac.Limits(max_request_bytes=1000)) as client:
+            with pytest.raises(ac.LocalProtocolError, match="longer than 1000 bytes"):
+                await chat(client, said="x" * 1000)
+
+    node = Node()
+    with running(node) as url:
+        asyncio.run(run(url))
+    assert node.locks == []
+
+
 def lines_of(url: str, kind: str = "httpx") -> Iterator[str]:
     """The data of each event, read as it comes."""
     library, ours = transport(kind)
@@ -137,18 +210,14 @@ def lines_of(url: str, kind: str = "httpx") -> Iterator[str]:
                 yield line.removeprefix("data: ")
 
 
-@pytest.mark.parametrize("kind", ["httpx", "httpx2"])
-def test_memory_stays_flat(kind: str) -> None:
-    def many(_path: str, _body: dict[str, Any]) -> Iterator[bytes]:
-        for number in range(20_000):
-            yield delta(f"word {number} ")
-        yield END
-
+def test_memory_stays_flat() -> None:
+    word = delta("a word or two ")
+    many = lambda *_: chain(repeat(word, 20_000), [END])  # noqa: E731 - as the others
     held = {}
-    with running(Node(many)) as url:
+    with running(Node(many, batch=40)) as url:
         tracemalloc.start()
         try:
-            for number, _ in enumerate(lines_of(url, kind)):
+            for number, _ in enumerate(lines_of(url)):
                 if number in {2_000, 19_990}:
                     gc.collect()
                     held[number] = tracemalloc.get_traced_memory()[0]
@@ -183,7 +252,7 @@ def test_an_event_of_several_lines() -> None:
 
 
 def test_many_streams_at_once() -> None:
-    streams, events = 200, 20
+    streams, events = 200, 10
 
     async def words(_path: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
         for number in range(events):
@@ -192,12 +261,7 @@ def test_many_streams_at_once() -> None:
         yield END
 
     async def run(url: str) -> None:
-        inner = httpx.AsyncHTTPTransport(
-            verify=NO_CAS, trust_env=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        )
-        _, ours = transport("httpx async")
-        await ours.aclose()
-        ours = type(ours)(inner)
+        _, ours = transport("httpx async", connections=None)
         async with httpx.AsyncClient(transport=ours, timeout=60) as http:
             legacy: Any = http  # which the package still takes
             client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", http_client=legacy, max_retries=0)
@@ -210,20 +274,35 @@ def test_many_streams_at_once() -> None:
         asyncio.run(run(url))
 
 
-@pytest.mark.long
+def test_threads_share_a_transport() -> None:
+    def echo(_path: str, body: dict[str, Any]) -> list[bytes]:
+        return [delta(str(body["seed"])), END]
+
+    def ask(seed: int) -> list[str]:
+        text: str = client.post(f"{url}/v1/chat/completions", json=BODY | {"seed": seed}).text
+        return text.split("\n\n")
+
+    with running(Node(echo)) as url:
+        library, ours = transport("httpx")
+        with library.Client(transport=ours, timeout=60) as client, ThreadPoolExecutor(8) as pool:
+            for seed, events in enumerate(pool.map(ask, range(64))):
+                expected = [delta(str(seed)).decode(), END.decode(), "[DONE]"]
+                assert events == [*(f"data: {one}" for one in expected), ""]
+
+
 def test_a_hundred_thousand_events() -> None:
-    with running(Node(lambda *_: (END for _ in range(100_000)))) as url:
+    with running(Node(lambda *_: (END for _ in range(100_000)), batch=40)) as url:
         assert sum(1 for _ in lines_of(url)) == 100_001
 
 
-@pytest.mark.parametrize("kind", ["httpx", "httpx2 async"])
+@pytest.mark.parametrize("kind", ["httpx", pytest.param("httpx2 async", marks=pytest.mark.long)])
 def test_an_answer_of_sixty_mebibytes(kind: str) -> None:
-    content = "é" * (30 << 20)
+    content = "e" * (60 << 20)
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
     answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
 
     async def run(url: str) -> None:
-        async with openai_client(kind, url, limits=ac.Limits(max_response_bytes=256 << 20)) as client:
+        async with openai_client(kind, url) as client:
             assert (await chat(client)).choices[0].message.content == content
 
     with running(Node(lambda *_: answer)) as url:

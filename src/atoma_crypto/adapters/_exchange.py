@@ -190,9 +190,7 @@ class Exchange:
         """
         if self._fault is None:
             self._open_session().receive_eof()
-        rest = self._events()
-        if self._fault is not None:
-            self._events()
+        rest = self._events()  # nothing: receive() has given all that was complete
         self.close()
         if not self._progress.complete:
             raise ac.TruncatedStreamError("the stream ended before the answer did")

@@ -13,7 +13,7 @@ import atoma_crypto as ac
 from atoma_crypto._state import CLIENT, require_protocol
 from atoma_crypto._typing import NonceReuse, Protocol
 from atoma_crypto.adapters._exchange import MAX_LOCK_BYTES, Exchange, is_lock_gone, is_refusal
-from atoma_crypto.adapters._paths import Paths, Route
+from atoma_crypto.adapters._targets import Paths, Route
 from atoma_crypto.adapters._wire import Async, Blocking, Wire, run_now
 
 if TYPE_CHECKING:

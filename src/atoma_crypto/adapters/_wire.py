@@ -76,7 +76,7 @@ class Blocking:
 
 
 class Async:
-    """For asyncio and trio."""
+    """For an event loop."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner

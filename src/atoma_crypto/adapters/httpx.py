@@ -48,7 +48,7 @@ class ConfidentialTransport(BlockingTransport[httpx.BaseTransport, httpx.Request
 class AsyncConfidentialTransport(
     AsyncTransport[httpx.AsyncBaseTransport, httpx.Request, httpx.Response], httpx.AsyncBaseTransport
 ):
-    """As `ConfidentialTransport`, for an `AsyncClient`, under asyncio or trio."""
+    """As `ConfidentialTransport`, for an `AsyncClient`."""
 
     _http: ClassVar[Any] = httpx
     _events: ClassVar[Any] = _AsyncEvents

@@ -50,7 +50,7 @@ class ConfidentialTransport(
 class AsyncConfidentialTransport(
     AsyncTransport[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response], httpx2.AsyncBaseTransport
 ):
-    """As `ConfidentialTransport`, for an `AsyncClient`, under asyncio or trio."""
+    """As `ConfidentialTransport`, for an `AsyncClient`."""
 
     _http: ClassVar[Any] = httpx2
     _events: ClassVar[Any] = _AsyncEvents

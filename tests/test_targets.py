@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto.adapters._paths import Paths
 from atoma_crypto.adapters._routes import ENDPOINTS, Endpoint
+from atoma_crypto.adapters._targets import Paths
 
 OPEN = Paths(("/v1/models", "/healthz"))
 
