@@ -9,7 +9,6 @@ The token is taken from ATOMASDK_BEARER_AUTH.
 
 import os
 import sys
-from typing import Any
 
 from atoma_crypto.sdk import APIError, AtomaSDK, BackoffStrategy, RetryConfig
 
@@ -27,7 +26,7 @@ with AtomaSDK(token, server_url=url, retry_config=retries) as sdk:
     print(answer.choices[0].message.content)
 
     # The answer goes back as it came.
-    more: list[Any] = [*messages, answer.choices[0].message, {"role": "user", "content": "My mother says so too."}]
+    more = [*messages, answer.choices[0].message, {"role": "user", "content": "My mother says so too."}]
     with sdk.confidential_chat.create_stream(messages=more, model=model) as stream:
         for chunk in stream:
             for choice in chunk.choices:
