@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from anyio import CancelScope, Event, current_time, move_on_after
+from anyio import CancelScope, Event, current_time, sleep
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.datastructures import Headers
@@ -27,6 +27,7 @@ _log = logging.getLogger("atoma_crypto.adapters.asgi")
 
 # What the application may be ahead of the client; uvicorn lets a connection be as far behind.
 _AHEAD_BYTES = 64 << 10
+_TURNS = 8
 # For an application that was told that the client is gone, or that nothing more is wanted.
 _GRACE_SECONDS = 5.0
 # What of the caller's headers the application sees. The credentials may be its own: it is what the node stands for.
@@ -97,6 +98,7 @@ class AppModel:
         called_by = caller.get()
         call = _Call(_scope(called_by, endpoint, len(body), accept), body, self._timeout)
         called_by.group.start_soon(call.run, self._app)
+        called_by.group.start_soon(call.watch)
         return call
 
 
@@ -120,7 +122,7 @@ def _scope(called_by: Caller, endpoint: Endpoint, length: int, accept: bytes) ->
 
 
 class _Call:
-    """One call of the application. Its two sides are `run` and `answer`, each in a task of its own."""
+    """One call of the application: `run` and `watch` are tasks of their own, and who iterates gets the answer."""
 
     def __init__(self, scope: Scope, body: bytes, timeout: float) -> None:
         self._scope = scope
@@ -134,7 +136,9 @@ class _Call:
         self._ended = False  # it has returned, or failed
         self._wanted = True  # else what it sends is dropped
         self._gone = False  # nobody is there who waits for the answer
-        self._running = CancelScope()
+        self._running, self._watching = CancelScope(), CancelScope()
+        self._waiting_since: float | None = None
+        self._late = False
         self._news, self._room, self._over = Event(), Event(), Event()
 
     async def run(self, app: ASGIApp) -> None:
@@ -149,6 +153,18 @@ class _Call:
             self._ended = True
             self._news.set()
 
+    async def watch(self) -> None:
+        """Notice when the answer is waited for too long. One timer for them all: a scope for each wait costs more."""
+        with self._watching:
+            while not self._late:
+                since = self._waiting_since
+                left = self._timeout if since is None else since + self._timeout - current_time()
+                if left > 0:
+                    await sleep(left)
+                else:
+                    self._late = True
+        self._news.set()
+
     def __aiter__(self) -> _Call:
         return self
 
@@ -160,6 +176,14 @@ class _Call:
             raise self._refusal
         if not self._parts:
             raise StopAsyncIteration
+        # One that is just producing gets its turn: to seal and send a few events together costs little more than one.
+        for _ in range(_TURNS):
+            size = self._size
+            if self._complete or size > _AHEAD_BYTES:
+                break
+            await checkpoint()
+            if self._size == size:
+                break
         parts = b"".join(self._parts)
         self._parts.clear()
         self._size = 0
@@ -174,6 +198,7 @@ class _Call:
     def close(self) -> None:
         """Nobody reads any more. Unless its answer is complete, the application learns of it and has to end."""
         self._parts.clear()
+        self._watching.cancel()
         if self._complete or self._ended:
             return
         self._running.deadline = current_time() + _GRACE_SECONDS
@@ -185,11 +210,12 @@ class _Call:
     async def _wait(self) -> None:
         if self._ended:
             raise InferenceError  # and the answer has not
-        self._news = Event()
-        with move_on_after(self._timeout) as waited:
-            await self._news.wait()
-        if waited.cancelled_caught:
+        if self._late:
             raise InferenceError(504)
+        self._news = Event()
+        self._waiting_since = current_time()
+        await self._news.wait()
+        self._waiting_since = None
 
     async def _receive(self) -> Message:
         if self._body is not None:
