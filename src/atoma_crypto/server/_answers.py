@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 
+from atoma_crypto._envelope import load_object
 from atoma_crypto._errors import AtomaCryptoError
 from atoma_crypto._sse import Decoder
 from atoma_crypto.server._json import read_object
@@ -35,7 +36,9 @@ def asking_for_usage(body: bytes) -> bytes:
 def read_answer(payload: bytes) -> Answer:
     """Read a whole answer or a chunk. Raises InferenceError for what is none, an error that is told late included."""
     try:
-        answer = read_object(payload)
+        answer = load_object(payload, "the answer", ValueError)
+        if "usage" in answer or "error" in answer:
+            answer = read_object(payload)  # strictly, since what is read here must be what the client will read
     except ValueError:
         raise InferenceError from None
     usage = answer.get("usage")

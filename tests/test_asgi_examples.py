@@ -1,0 +1,93 @@
+"""Each example runs as it stands there."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import Client, opened, request_body, serving
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def said_to(client: Client, *, stream: bool) -> str:
+    """Say Hello, and hear what is said back."""
+    assert client.lock().status_code == 200
+    session, response = client.ask(request_body(stream=stream))
+    assert response.status_code == 200
+    if not stream:
+        return str(json.loads(session.open_response(response.content))["choices"][0]["message"]["content"])
+    said = [json.loads(event.plaintext)["choices"][0]["delta"] for event in opened(session, response.content)]
+    return "".join(delta.get("content", "") for delta in said)
+
+
+def fastapi_node(program: Path) -> None:
+    port = free_port()
+    with subprocess.Popen([sys.executable, str(program), str(port)], stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(600):
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.05)
+            with Client(f"http://127.0.0.1:{port}") as client:
+                assert said_to(client, stream=False) == "Hello"
+                assert said_to(client, stream=True) == "Hello "
+                assert client.http.post("/v1/chat/completions", json={}).status_code == 403
+        finally:
+            process.terminate()
+
+
+# What shows that an example works: every example has an entry.
+CHECKS: dict[str, Callable[[Path], None]] = {
+    "fastapi_node.py": fastapi_node,
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_an_example_runs(name: str) -> None:
+    CHECKS[name](EXAMPLES / name)
+
+
+def test_every_example_has_its_check() -> None:
+    assert {path.name for path in EXAMPLES.iterdir() if path.suffix in {".py", ".sh"}} == set(CHECKS)
+
+
+def test_the_node_of_the_middleware_s_page_runs() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "asgi.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(program, "asgi.md", "exec"), names)  # noqa: S102 - that is the test
+    with serving(names["app"]) as url, Client(url) as client:
+        assert said_to(client, stream=False) == "You said: Hello"
+
+
+def test_the_middleware_can_be_named_on_a_command_line() -> None:
+    """As vLLM does it: the name is imported, and the class is added without arguments."""
+    from importlib import import_module
+
+    from fastapi import FastAPI
+
+    named = re.findall(r"--middleware (\S+)", (ROOT / "docs" / "asgi.md").read_text(encoding="utf-8"))
+    assert named
+    for name in named:
+        module, _, attribute = name.rpartition(".")
+        app = FastAPI()
+        app.add_middleware(getattr(import_module(module), attribute))
+        with serving(app) as url, Client(url) as client:
+            assert client.lock().status_code == 200
