@@ -55,3 +55,8 @@ def test_a_page_begins_with_code_and_its_code_runs(node_url: str, name: str) -> 
     ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=LOOPBACK, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout
+
+
+def test_every_example_is_run() -> None:
+    elsewhere = {"fastapi_node.py", "gateway_curl.sh"}  # test_asgi_examples.py, test_gateway_docs.py
+    assert {path.name for path in (ROOT / "examples").iterdir() if path.is_file()} == {*CLIENTS, *elsewhere}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from anyio import create_task_group
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +18,7 @@ from atoma_crypto.adapters._inprocess import AppModel, Caller, caller
 from atoma_crypto.adapters._paths import route_of, takes_plaintext
 from atoma_crypto.adapters._routes import BY_CONFIDENTIAL, LOCK_PATH
 from atoma_crypto.server._http import error_response
-from atoma_crypto.server._keyfile import read_secret
+from atoma_crypto.server.keyfile import read_secret_key
 from atoma_crypto.server.node import create_app
 
 _log = logging.getLogger("atoma_crypto.adapters.asgi")
@@ -34,11 +33,12 @@ class ConfidentialMiddleware:
     SGLang and llama.cpp's servers, and each path of `refuse` with all that is below it; all of that passes with
     `allow_plaintext`. Every other route, lifespan and websockets go to the application untouched.
 
-    What is not given is read from the environment: `keys` from the file that `ATOMA_CRYPTO_KEY_FILE` names (32 bytes,
-    as they are, in hexadecimal or in base64; without it a key is made that lives in memory only, and its fingerprint is
-    logged at INFO), `token` (the one bearer token to accept; None takes any) from `ATOMA_CRYPTO_TOKEN`,
-    `allow_plaintext` from `ATOMA_CRYPTO_ALLOW_PLAINTEXT`. `signing_key` (an Ed25519 key or its seed) signs what is
-    sent. `timeout` is how many seconds the application may take for each thing that it sends. Locks, and a key that is
+    What is not given is read from the environment: `keys` (a SecretKey, or a NodeKeyring, which then rotates when
+    somebody asks for a lock) from the file that `ATOMA_CRYPTO_KEY_FILE` names (32 bytes, as they are, in hexadecimal or
+    in base64; without it a key is made that lives in memory only, and its fingerprint is logged at INFO), `token` (the
+    one bearer token to accept; None takes any) from `ATOMA_CRYPTO_TOKEN`, `allow_plaintext` from
+    `ATOMA_CRYPTO_ALLOW_PLAINTEXT`. `signing_key` (an Ed25519 key or its seed) signs what is sent. `timeout` is how many
+    seconds the application may take for each thing that it sends. Locks, and a key that is
     made, belong to one process: run one worker. Raises ValueError and OSError for what cannot be used.
     """
 
@@ -46,7 +46,7 @@ class ConfidentialMiddleware:
         self,
         app: ASGIApp,
         *,
-        keys: ac.SecretKey | None = None,
+        keys: ac.SecretKey | ac.NodeKeyring | None = None,
         signing_key: ac.SigningKey | bytes | None = None,
         token: str | None = None,
         allow_plaintext: bool | None = None,
@@ -99,7 +99,7 @@ class ConfidentialMiddleware:
 def _keys() -> ac.SecretKey:
     path = os.environ.get("ATOMA_CRYPTO_KEY_FILE")
     if path is not None:
-        return ac.SecretKey.from_bytes(read_secret(Path(path)))
+        return read_secret_key(path)
     keys = ac.SecretKey.generate()
     _log.info("made a key that lives in memory only: public key %s", keys.public_key.fingerprint())
     return keys

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, create_task_group, sleep
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,6 +27,7 @@ from atoma_crypto.server.model import Model
 
 _NODE_SMALL_ID = 1
 _MAX_LOCK_BYTES = 64 << 10
+_ROTATION_SECONDS = 30.0
 
 
 def create_app(
@@ -65,7 +66,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        yield
+        async with create_task_group() as group:
+            if isinstance(keys, ac.NodeKeyring):
+                group.start_soon(_keep_rotating, keys)
+            yield
+            group.cancel_scope.cancel()
         await model.aclose()
 
     counts = None
@@ -89,6 +94,14 @@ def create_app(
     )
     app.router.redirect_slashes = False  # one path each, and the same JSON for every other
     return app
+
+
+async def _keep_rotating(keys: ac.NodeKeyring) -> None:
+    """Ask for the key now and then: a keyring rotates and wipes when it is asked, and a node may be idle."""
+    with suppress(ac.SessionClosedError):
+        while True:
+            await sleep(_ROTATION_SECONDS)
+            keys.public_key  # noqa: B018 - asking is all
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +140,7 @@ class _Lock:
             raise RefusalError(503, "SERVICE_UNAVAILABLE", "Too many locks are held")
         reply = JSONResponse(
             {
-                "public_key": _offered_key(self._keys).to_base64(),
+                "public_key": self._keys.public_key.to_base64(),  # the current one
                 "node_small_id": _NODE_SMALL_ID,
                 "stack_entry_digest": None,
                 "stack_small_id": self._gate.locks.stack_small_id,
@@ -201,11 +214,6 @@ class _Shown:
 
 def _count_nothing(_events: int) -> None:
     pass
-
-
-def _offered_key(keys: ac.SecretKey | ac.NodeKeyring) -> ac.PublicKey:
-    """The key that a lock names: the one that is current when the lock is taken."""
-    return keys.public_key
 
 
 async def _health(_request: Request) -> JSONResponse:
