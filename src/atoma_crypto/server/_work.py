@@ -16,6 +16,15 @@ _Result = TypeVar("_Result")
 _limiter: RunVar[CapacityLimiter] = RunVar("atoma_crypto_work")
 
 
+# Up to this size reading a body is sooner done than handed to a thread.
+_SMALL_BYTES = 16 << 10
+
+
+async def run_body_work(function: Callable[[bytes], _Result], body: bytes) -> _Result:
+    """Run `function` on a body: here if it is small, else as `run_work` does."""
+    return function(body) if len(body) <= _SMALL_BYTES else await run_work(function, body)
+
+
 async def run_work(function: Callable[..., _Result], *arguments: object) -> _Result:
     """Run `function` in a worker thread, no more of them at once than there are processors.
 
