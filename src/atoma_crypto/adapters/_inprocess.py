@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Scope
 from atoma_crypto import Limits
 from atoma_crypto.adapters._routes import Endpoint
 from atoma_crypto.server._answers import asking_for_usage, read_answer, read_stream, refusal
-from atoma_crypto.server._work import run_body_work
+from atoma_crypto.server._work import run_work
 from atoma_crypto.server.model import Answer, InferenceError
 
 _log = logging.getLogger("atoma_crypto.adapters.asgi")
@@ -78,11 +78,11 @@ class AppModel:
                     raise InferenceError
         finally:
             call.close()
-        return await run_body_work(read_answer, bytes(reply))
+        return await run_work(read_answer, bytes(reply), size=len(reply))
 
     async def stream(self, endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
         """Post `body`; yield what the application has sent since the last batch, up to `[DONE]`."""
-        asked = await run_body_work(asking_for_usage, body)
+        asked = await run_work(asking_for_usage, body, size=len(body))
         call = self._start(endpoint, asked, b"text/event-stream")
         try:
             async with aclosing(read_stream(call, self._limits.max_event_bytes)) as batches:

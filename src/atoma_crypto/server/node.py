@@ -169,7 +169,7 @@ class _Inference:
 
     async def _open(self, session: ac.NodeSession, sealed: bytearray) -> ac.Request:
         try:
-            opened, model = await run_work(_opened, session, sealed)
+            opened, model = await run_work(_opened, session, sealed, size=len(sealed))
         except AtomaCryptoError as error:
             raise RefusalError(*http_error(error)) from None
         if opened.stream and not self._endpoint.streams:

@@ -11,7 +11,7 @@ import httpx
 from atoma_crypto import Limits
 from atoma_crypto.adapters._routes import ENDPOINTS, Endpoint
 from atoma_crypto.server._answers import asking_for_usage, read_answer, read_stream, refusal
-from atoma_crypto.server._work import run_body_work
+from atoma_crypto.server._work import run_work
 from atoma_crypto.server.model import Answer, InferenceError
 
 # A model may think for minutes before its first word, and between two words.
@@ -53,11 +53,11 @@ class HttpUpstream:
                 reply += received
                 if len(reply) > limit:
                     raise InferenceError
-        return await run_body_work(read_answer, bytes(reply))
+        return await run_work(read_answer, bytes(reply), size=len(reply))
 
     async def stream(self, endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
         """Post `body`; yield the chunks of each read as a batch, up to `[DONE]`. Raises InferenceError."""
-        asked = await run_body_work(asking_for_usage, body)
+        asked = await run_work(asking_for_usage, body, size=len(body))
         limit = Limits().max_event_bytes  # a longer one could not be sealed either
         async with (
             self._post(endpoint, asked, accept="text/event-stream") as response,
