@@ -1,9 +1,11 @@
 """What the middleware costs under load: one FastAPI application under uvicorn with and without it, in pairs.
 
 `python benchmarks/load.py` prints events a second of both, and their ratio (target: at least 0.75), for 100 streams
-at once of 200 events each. The servers and the clients are processes of their own; a client opens what it has
-received when the clock has stopped, so that the server is what is measured, and checks that no event is lost or out
-of its place. `--soak` streams 10,000 times and compares the server's memory with that after 1,000. Linux.
+at once of 200 events each. The servers and the clients are processes of their own. The clock runs from the first
+request to the last byte of the last stream; a client takes its locks and seals its requests before that, and opens
+what it has received afterwards, so that the server is what is measured. Every event must be there, in its place.
+
+`--soak` streams 10,000 times and compares the server's memory with that after 1,000. Linux.
 """
 
 from __future__ import annotations
@@ -107,27 +109,29 @@ def read_sealed(session: ac.ClientSession, raw: bytes) -> list[bytes]:
         return [found.plaintext for found in session.events() if isinstance(found, ac.Chunk)]
 
 
-async def streams(port: int, count: int, events: int, *, sealed: bool) -> float:
-    """Seconds for so many streams at once; each is read to its end and checked afterwards."""
+async def locked(port: int, body: bytes) -> tuple[ac.ClientSession, bytes]:
+    """A session with a lock of its own, and its sealed request."""
+    told = json.loads(await post(port, LOCK, b'{"model":"m","timeout":60}'))
+    key = ac.PublicKey.from_base64(told["public_key"])
+    session = ac.ClientSession(key, model="m", stack_small_id=told["stack_small_id"], protocol="v1")
+    return session, session.seal_request(body, stream=True)
+
+
+async def streams(port: int, pid: int, count: int, events: int, *, sealed: bool) -> tuple[float, float]:
+    """Seconds, and the server's CPU seconds, for so many streams at once; each is read to its end and checked."""
     body = json.dumps({"model": "m", "messages": [], "stream": True, "max_tokens": events}).encode()
-    sessions: list[ac.ClientSession] = []
-
-    async def one() -> tuple[ac.ClientSession | None, bytes]:
-        if not sealed:
-            return None, await post(port, PLAIN, body)
-        told = json.loads(await post(port, LOCK, b'{"model":"m","timeout":60}'))
-        key = ac.PublicKey.from_base64(told["public_key"])
-        session = ac.ClientSession(key, model="m", stack_small_id=told["stack_small_id"], protocol="v1")
-        sessions.append(session)
-        return session, await post(port, SEALED, session.seal_request(body, stream=True))
-
+    requests: list[tuple[ac.ClientSession | None, bytes]] = [(None, body)] * count
+    if sealed:
+        requests = [await locked(port, body) for _ in range(count)]
+    path = SEALED if sealed else PLAIN
+    spent = cpu_seconds(pid)
     start = time.perf_counter()
-    answers = await asyncio.gather(*(one() for _ in range(count)))
-    seconds = time.perf_counter() - start
+    answers = await asyncio.gather(*(post(port, path, request) for _, request in requests))
+    seconds, spent = time.perf_counter() - start, cpu_seconds(pid) - spent
     expected = [event(number) for number in range(events)]
-    for session, raw in answers:
+    for (session, _), raw in zip(requests, answers, strict=True):
         assert (read_plain(raw) if session is None else read_sealed(session, raw)) == expected
-    return seconds
+    return seconds, spent
 
 
 # ---- what ties them together ------------------------------------------------------------------------------------
@@ -145,9 +149,10 @@ def server(kind: str) -> Iterator[tuple[int, int]]:
             process.terminate()
 
 
-def load(port: int, kind: str, count: int, events: int) -> float:
-    command = [sys.executable, __file__, "--load", kind, str(port), str(count), str(events)]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def load(server: tuple[int, int], kind: str, count: int, events: int) -> tuple[float, float]:
+    command = [sys.executable, __file__, "--load", kind, *map(str, (*server, count, events))]
+    seconds, spent = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    return float(seconds), float(spent)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -165,13 +170,13 @@ def pairs(count: int, events: int, rounds: int) -> dict[str, Any]:
     spent: dict[str, list[float]] = {"plain": [], "sealed": []}
     with server("plain") as plain, server("sealed") as sealed:
         servers = {"plain": plain, "sealed": sealed}
-        for kind, (port, _) in servers.items():
-            load(port, kind, min(count, 10), events)  # what is only paid once
+        for kind, each in servers.items():
+            load(each, kind, min(count, 10), events)  # what is only paid once
         for _ in range(rounds):
-            for kind, (port, pid) in servers.items():
-                before = cpu_seconds(pid)
-                rates[kind].append(count * events / load(port, kind, count, events))
-                spent[kind].append((cpu_seconds(pid) - before) / (count * events))
+            for kind, each in servers.items():
+                seconds, cpu = load(each, kind, count, events)
+                rates[kind].append(count * events / seconds)
+                spent[kind].append(cpu / (count * events))
     ratios = [sealed / plain for plain, sealed in zip(rates["plain"], rates["sealed"], strict=True)]
     return {
         **{f"{kind}_events_per_second": statistics.median(found) for kind, found in rates.items()},
@@ -189,7 +194,7 @@ def soak(count: int, events: int, total: int) -> dict[str, Any]:
             done = 0 if not found else total // 10
             while done < until:
                 now = min(count, until - done)
-                load(port, "sealed", now, events)
+                load((port, pid), "sealed", now, events)
                 done += now
             found.append(resident_kib(pid))
     return {"resident_kib": found, "growth": found[1] / found[0] - 1}
@@ -202,14 +207,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="pairs (%(default)s)")
     parser.add_argument("--soak", nargs="?", type=int, const=10_000, help="stream so many times (%(const)s) instead")
     parser.add_argument("--serve", choices=["plain", "sealed"], help=argparse.SUPPRESS)
-    parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--load", nargs=5, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
         serve(sealed=asked.serve == "sealed")
     elif asked.load:
         kind, *numbers = asked.load
-        port, count, events = map(int, numbers)
-        print(asyncio.run(streams(port, count, events, sealed=kind == "sealed")))
+        port, pid, count, events = map(int, numbers)
+        print(*asyncio.run(streams(port, pid, count, events, sealed=kind == "sealed")))
     elif asked.soak:
         found = soak(asked.streams, asked.events, asked.soak)
         print("memory: {} KiB, then {} KiB: {:+.1%}".format(*found["resident_kib"], found["growth"]))

@@ -295,7 +295,7 @@ def test_no_more_bodies_are_opened_at_once_than_there_are_processors(monkeypatch
     monkeypatch.setattr(ac.NodeSession, "open_request", opening)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     with node(ScriptedModel()) as client, ThreadPoolExecutor(8) as clients:
-        asked = [clients.submit(client.http.post, CHAT, content=b"garbage") for _ in range(8)]
+        asked = [clients.submit(client.http.post, CHAT, content=b"garbage" * 5000) for _ in range(8)]
         assert [response.result().status_code for response in asked] == [400] * 8
     assert len(most) == 8
     assert max(most) == 2

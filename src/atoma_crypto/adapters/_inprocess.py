@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from anyio import CancelScope, Event, current_time, sleep
+from anyio import CancelScope, Event, current_time, move_on_after, sleep
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.datastructures import Headers
@@ -27,7 +27,8 @@ _log = logging.getLogger("atoma_crypto.adapters.asgi")
 
 # What the application may be ahead of the client; uvicorn lets a connection be as far behind.
 _AHEAD_BYTES = 64 << 10
-_TURNS = 8
+_TURNS = 12
+_TURNS_SECONDS = 0.02
 # For an application that was told that the client is gone, or that nothing more is wanted.
 _GRACE_SECONDS = 5.0
 # What of the caller's headers the application sees. The credentials may be its own: it is what the node stands for.
@@ -77,11 +78,11 @@ class AppModel:
                     raise InferenceError
         finally:
             call.close()
-        return await run_work(read_answer, bytes(reply))
+        return await run_work(read_answer, bytes(reply), size=len(reply))
 
     async def stream(self, endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
         """Post `body`; yield what the application has sent since the last batch, up to `[DONE]`."""
-        asked = await run_work(asking_for_usage, body)
+        asked = await run_work(asking_for_usage, body, size=len(body))
         call = self._start(endpoint, asked, b"text/event-stream")
         try:
             async with aclosing(read_stream(call, self._limits.max_event_bytes)) as batches:
@@ -136,10 +137,10 @@ class _Call:
         self._ended = False  # it has returned, or failed
         self._wanted = True  # else what it sends is dropped
         self._gone = False  # nobody is there who waits for the answer
-        self._running, self._watching = CancelScope(), CancelScope()
+        self._running = CancelScope()
         self._waiting_since: float | None = None
         self._late = False
-        self._news, self._room, self._over = Event(), Event(), Event()
+        self._news, self._room, self._over, self._closed = Event(), Event(), Event(), Event()
 
     async def run(self, app: ASGIApp) -> None:
         """Run the application, and keep to ourselves what it raises: that may quote the request."""
@@ -155,15 +156,16 @@ class _Call:
 
     async def watch(self) -> None:
         """Notice when the answer is waited for too long. One timer for them all: a scope for each wait costs more."""
-        with self._watching:
-            while not self._late:
-                since = self._waiting_since
-                left = self._timeout if since is None else since + self._timeout - current_time()
-                if left > 0:
-                    await sleep(left)
-                else:
-                    self._late = True
-        self._news.set()
+        while not self._late:
+            since = self._waiting_since
+            left = self._timeout if since is None else since + self._timeout - current_time()
+            if left <= 0:
+                self._late = True
+                self._news.set()
+            else:
+                with move_on_after(left):
+                    await self._closed.wait()
+                    return
 
     def __aiter__(self) -> _Call:
         return self
@@ -176,19 +178,25 @@ class _Call:
             raise self._refusal
         if not self._parts:
             raise StopAsyncIteration
-        # One that is just producing gets its turn: to seal and send a few events together costs little more than one.
-        for _ in range(_TURNS):
-            size = self._size
-            if self._complete or size > _AHEAD_BYTES:
-                break
-            await checkpoint()
-            if self._size == size:
-                break
+        await self._gather()
         parts = b"".join(self._parts)
         self._parts.clear()
         self._size = 0
         self._room.set()
         return parts
+
+    async def _gather(self) -> None:
+        """Let an application that is just producing go on for a few turns of the event loop, as long as they are now.
+
+        To seal and send some events together costs little more than one. One that waits for its model is not held up.
+        """
+        size = self._size
+        if self._complete or size > _AHEAD_BYTES:
+            return
+        start = current_time()
+        await checkpoint()
+        if size < self._size <= _AHEAD_BYTES and not self._complete:
+            await sleep(min(_TURNS * (current_time() - start), _TURNS_SECONDS))
 
     def want_no_more(self) -> None:
         """The answer is all there: let the application end by itself, within the grace."""
@@ -198,7 +206,7 @@ class _Call:
     def close(self) -> None:
         """Nobody reads any more. Unless its answer is complete, the application learns of it and has to end."""
         self._parts.clear()
-        self._watching.cancel()
+        self._closed.set()
         if self._complete or self._ended:
             return
         self._running.deadline = current_time() + _GRACE_SECONDS
@@ -245,7 +253,8 @@ class _Call:
             self._complete = True
             self._running.deadline = math.inf  # what it does behind its answer is its own affair
             self._over.set()
-        self._news.set()
+        if self._waiting_since is not None:
+            self._news.set()
         while self._size > _AHEAD_BYTES and self._wanted and not self._complete:
             self._room = Event()
             await self._room.wait()

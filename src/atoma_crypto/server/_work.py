@@ -16,12 +16,18 @@ _Result = TypeVar("_Result")
 _limiter: RunVar[CapacityLimiter] = RunVar("atoma_crypto_work")
 
 
-async def run_work(function: Callable[..., _Result], *arguments: object) -> _Result:
-    """Run `function` in a worker thread, no more of them at once than there are processors.
+# A body of this size is read in less time than it takes to hand it to a thread and back.
+_SMALL_BYTES = 16 << 10
 
-    A body that was written for it takes many times its size while it is read; more readers would not be faster
-    and would take all that memory at the same time.
+
+async def run_work(function: Callable[..., _Result], *arguments: object, size: int | None = None) -> _Result:
+    """Run `function` in a worker thread; or here, if all it does is to read a body of `size` bytes and that is small.
+
+    There are no more of these at once than there are processors. A body that was written for it takes many times its
+    size while it is read; more readers would not be faster and would take all that memory at the same time.
     """
+    if size is not None and size <= _SMALL_BYTES:
+        return function(*arguments)
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = CapacityLimiter(os.cpu_count() or 1)

@@ -182,14 +182,11 @@ class _Inference:
 
     async def _open(self, session: ac.NodeSession, sealed: bytearray) -> ac.Request:
         try:
-            opened = await run_work(session.open_request, sealed)
+            opened, model = await run_work(_opened, session, sealed, size=len(sealed))
         except AtomaCryptoError as error:
             raise RefusalError(*http_error(error)) from None
         if opened.stream and not self._endpoint.streams:
             raise RefusalError(400, "INVALID_BODY", "This endpoint does not stream")
-        model: object = None
-        with suppress(ValueError):
-            model = (await run_work(read_object, opened.body)).get("model")
         if not isinstance(model, str) or not self._gate.model.serves(model):
             raise RefusalError(400, "INVALID_BODY", "The request names no model that is served here")
         # last, so that garbage uses up nobody's lock
@@ -197,6 +194,15 @@ class _Inference:
         if not self._gate.locks.consume(opened.stack_small_id, units):
             raise RefusalError(425, "UNAVAILABLE_STACK", "No such lock is held on this stack: take a new one")
         return opened
+
+
+def _opened(session: ac.NodeSession, sealed: bytearray) -> tuple[ac.Request, object]:
+    """The request, and the model that its body names, if it is one that names any."""
+    opened = session.open_request(sealed)
+    model: object = None
+    with suppress(ValueError):
+        model = read_object(opened.body).get("model")
+    return opened, model
 
 
 class _Shown:

@@ -53,11 +53,11 @@ class HttpUpstream:
                 reply += received
                 if len(reply) > limit:
                     raise InferenceError
-        return await run_work(read_answer, bytes(reply))
+        return await run_work(read_answer, bytes(reply), size=len(reply))
 
     async def stream(self, endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
         """Post `body`; yield the chunks of each read as a batch, up to `[DONE]`. Raises InferenceError."""
-        asked = await run_work(asking_for_usage, body)
+        asked = await run_work(asking_for_usage, body, size=len(body))
         limit = Limits().max_event_bytes  # a longer one could not be sealed either
         async with (
             self._post(endpoint, asked, accept="text/event-stream") as response,
