@@ -270,6 +270,7 @@ def test_the_environment_is_read(form: Any, tmp_path: Path, monkeypatch: pytest.
     content = form(SECRET)
     path = tmp_path / "key"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(0o600)
     monkeypatch.setenv("ATOMA_CRYPTO_KEY_FILE", str(path))
     monkeypatch.setenv("ATOMA_CRYPTO_TOKEN", "sesame")
     monkeypatch.setenv("ATOMA_CRYPTO_ALLOW_PLAINTEXT", "1")
@@ -287,8 +288,9 @@ def test_what_cannot_be_used_is_said_at_once(tmp_path: Path, monkeypatch: pytest
     app = fastapi_app(whole({}))
     path = tmp_path / "key"
     path.write_bytes(SECRET[:31])
+    path.chmod(0o600)
     monkeypatch.setenv("ATOMA_CRYPTO_KEY_FILE", str(path))
-    with pytest.raises(ValueError, match="holds no secret of 32 bytes") as refused:
+    with pytest.raises(ValueError, match="holds no X25519 secret key: 32 bytes") as refused:
         ConfidentialMiddleware(app)
     assert SECRET[:31].hex() not in str(refused.value)
     monkeypatch.setenv("ATOMA_CRYPTO_KEY_FILE", str(tmp_path / "nowhere"))
