@@ -121,10 +121,8 @@ class V1Sealer:
         try:  # copied once: they may change under us
             joined = b"".join(parts)
             lens = array(_SIZE_T, map(len, parts))
-        except (TypeError, BufferError):
-            for plaintext in parts:
-                _core.lend(plaintext, "each plaintext")
-            raise
+        except TypeError:  # it says which of them is at fault
+            return self._events(parts, usage)
         try:
             place = self._places.pop()
         except IndexError:  # the first one, or another thread has it

@@ -37,12 +37,11 @@ class Decoder:
         """The data of each event that `received` completes, in order."""
         if not received:
             return []
-        if not (self._line or self._fields) and received.endswith(b"\n\n") and b"\r" not in received:
-            # What nearly every server writes: whole events of one line each.
+        whole = not (self._line or self._fields) and received.endswith(b"\n\n") and b"\r" not in received
+        if whole and len(received) <= self._max:
+            # What nearly every server writes: events of one line each.
             plain = received[:-2].split(b"\n\n")
             if all(event.startswith(b"data: ") and b"\n" not in event for event in plain):
-                if max(map(len, plain)) > self._max:
-                    self._hold(received)  # which refuses it
                 self._start = self._skip_lf = False
                 return [event[6:] for event in plain]
         ends_with_cr = received.endswith(b"\r")
