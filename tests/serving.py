@@ -132,6 +132,18 @@ def opened(session: ac.ClientSession, received: bytes) -> list[ac.Chunk]:
     return [event for event in session.events() if isinstance(event, ac.Chunk)]
 
 
+def opened_until_cut(session: ac.ClientSession, received: bytes) -> list[ac.Chunk]:
+    """The chunks of a stream that breaks off: also where the HTTP body looks complete, its last event is not."""
+    chunks: list[ac.Chunk] = []
+    session.receive_data(received)
+    session.receive_eof()
+    with pytest.raises(ac.TruncatedStreamError):  # noqa: PT012 - what comes before it counts too
+        for event in session.events():
+            assert isinstance(event, ac.Chunk)
+            chunks.append(event)
+    return chunks
+
+
 def error_of(response: httpx.Response) -> tuple[int, str, str]:
     """Status, code and message; nothing else may be in it."""
     assert response.headers["content-type"] == "application/json"

@@ -9,23 +9,24 @@ import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, Response
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 import atoma_crypto as ac
 from asgi_apps import ask, confidential, events, fastapi_app, whole
 from atoma_crypto.adapters._routes import BY_PLAINTEXT, ENDPOINTS, Endpoint
 from atoma_crypto.adapters.asgi import ConfidentialMiddleware
 from oracle import OracleClient, body_hash, verify_sui_signature
-from serving import LOCK, USAGE, Client, chunk, error_of, opened, request_body, serving
+from serving import LOCK, USAGE, Client, chunk, error_of, opened, opened_until_cut, request_body, serving
 from test_interop_sdk import METHODS, SCRIPTS, Script, Sdk, as_the_sdk_reads, printed, sdk
 
 __all__ = ["sdk"]  # a fixture
@@ -217,9 +218,51 @@ def test_a_websocket_goes_through() -> None:
     async def never() -> Any:
         raise AssertionError
 
-    scope = {"type": "websocket", "path": CHAT.plaintext}
+    scope = {"type": "websocket", "path": "/v1/ws"}
     asyncio.run(ConfidentialMiddleware(app)(scope, never, never))  # type: ignore[arg-type] # it is not called
     assert scopes == [scope]
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/v1//Realtime/", CHAT.plaintext, "/agents/7"])
+def test_a_websocket_that_takes_prompts_is_refused(path: str) -> None:
+    sent: list[Message] = []
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(ConfidentialMiddleware(app, refuse=["/agents"])({"type": "websocket", "path": path}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+@pytest.mark.parametrize("path", ["/agents/{id}", "agents", "/a*"])
+def test_what_would_refuse_nothing_is_said_at_once(path: str) -> None:
+    with pytest.raises(ValueError, match="no templates"):
+        ConfidentialMiddleware(fastapi_app(whole({})), refuse=[path])
+
+
+def test_a_cut_shows_behind_a_middleware_that_ends_bodies_by_itself() -> None:
+    """Starlette's BaseHTTPMiddleware does, whatever becomes of what it wraps."""
+    app = fastapi_app(events([b'{"n":1}', b"{"]))  # the second is no JSON
+    app.add_middleware(ConfidentialMiddleware)
+
+    @app.middleware("http")
+    async def outermost(request: Request, call_next: Any) -> Any:
+        return await call_next(request)
+
+    with serving(app) as url, Client(url) as client:
+        client.lock()
+        with client.asking(request_body(stream=True)) as (session, response):
+            received = b""
+            with suppress(httpx.RemoteProtocolError):
+                for piece in response.iter_raw():
+                    received += piece
+            assert [chunk.plaintext for chunk in opened_until_cut(session, received)] == [b'{"n":1}']
 
 
 def test_below_a_mount_and_below_a_root_path() -> None:

@@ -20,7 +20,19 @@ from starlette.types import Message, Receive, Scope, Send
 from asgi_apps import DONE, ask, confidential, events, fastapi_app, whole
 from atoma_crypto.adapters import _inprocess
 from atoma_crypto.adapters._routes import ENDPOINTS
-from serving import CANARY, CHAT, INTERNAL_ERROR, Client, chunk, connected, error_of, head, opened, request_body
+from serving import (
+    CANARY,
+    CHAT,
+    INTERNAL_ERROR,
+    Client,
+    chunk,
+    connected,
+    error_of,
+    head,
+    opened,
+    opened_until_cut,
+    request_body,
+)
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 STREAMED = pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
@@ -82,7 +94,7 @@ def received_by(client: Client, *, expected: type[Exception] | None = httpx.Remo
         with pytest.raises(expected) if expected else contextlib.nullcontext():
             for piece in response.iter_raw():
                 received += piece
-        return [event.plaintext for event in opened(session, received)]
+        return [event.plaintext for event in opened_until_cut(session, received)]
 
 
 # The application fails

@@ -293,3 +293,19 @@ def test_a_node_that_dies_in_the_middle_of_a_stream() -> None:
 
     with ScriptedNode([dying]).running() as url, gateway(url) as gate, pytest.raises(httpx.RemoteProtocolError):
         gate.post(body(stream=True))
+
+
+@pytest.mark.parametrize("status", [400, 600, 999])
+def test_what_a_node_says_can_be_written_and_is_in_no_log(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """JSON may hold half of a surrogate pair, and HTTP any number for a status."""
+    caplog.set_level(0)
+    told = b'{"error":{"code":"X","message":"\\ud800 canary-7731"}}'
+
+    def answer(_request: Request, _session: ac.NodeSession, _opened: ac.Request) -> Response:
+        return Response(told, status, media_type="application/json")
+
+    with ScriptedNode([answer]).running() as url, gateway(url) as gate:
+        shown, code, message = error_of(gate.post())
+    assert (shown, code) == ((400, "X") if status == 400 else (502, "BAD_GATEWAY"))
+    assert ("canary" in message) is (status == 400)
+    assert "canary" not in caplog.text

@@ -185,7 +185,7 @@ def test_a_node_that_hangs() -> None:
 
         return StreamingResponse(nothing(), media_type="text/event-stream")
 
-    with ScriptedNode([silent, silent, silent, hanging]).running() as url, gateway(url, timeout=0.2) as gate:
+    with ScriptedNode([silent, silent, silent, hanging]).running() as url, gateway(url, timeout=0.5) as gate:
         assert error_of(gate.post())[:2] == (504, "GATEWAY_TIMEOUT")
         assert error_of(gate.post(body(stream=True)))[:2] == (504, "GATEWAY_TIMEOUT")
         assert error_of(gate.post(body(stream=True), SEALED_CHAT)) == INTERNAL_ERROR

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import pydantic
 import pytest
 
 from atoma_crypto.sdk import UNSET, AtomaSDK
@@ -24,7 +25,7 @@ OPTIONAL: Final[dict[str, Any]] = {
     "functions": [{"name": "f"}],
     "logit_bias": {"50256": -100},
     "max_tokens": 64,
-    "n": 2,
+    "n": 1,
     "presence_penalty": 2.0,
     "response_format": {"type": "json_object"},
     "seed": 0,
@@ -69,6 +70,24 @@ def test_none_is_null_and_unset_is_nothing(node: LockingNode, sdk: AtomaSDK, nam
     assert node.last_body() == {**CHAT, name: None, "stream": False}
     create(**CHAT, **{name: UNSET})
     assert node.last_body() == {**CHAT, "stream": False}
+
+
+def test_models_of_others_are_sent_with_what_their_defaults_say(node: LockingNode, sdk: AtomaSDK) -> None:
+    class Said(pydantic.BaseModel):
+        role: str = "user"
+        content: str
+        name: str | None = None
+
+    create: Any = sdk.confidential_chat.create
+    create(messages=[Said(content="Hi")], model="m")
+    assert node.last_body()["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_a_header_that_cannot_be_is_not_quoted(sdk: AtomaSDK) -> None:
+    for headers in ({"X-A": "canary\n"}, {"canary é": "x"}, {"X-A": "canary é"}):
+        with pytest.raises(ValueError, match="http_headers") as refused:
+            sdk.confidential_chat.create(messages=MESSAGES, model="m", http_headers=headers)
+        assert "canary" not in str(refused.value)
 
 
 def test_stream_may_be_said_but_not_contradicted(node: LockingNode, sdk: AtomaSDK) -> None:

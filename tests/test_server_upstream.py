@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from starlette.requests import Request
@@ -118,6 +119,33 @@ def test_a_stream_asks_for_usage(body: dict[str, object]) -> None:
     assert asked == [body | {"stream_options": {"include_usage": True}}]
 
 
+def test_usage_that_is_no_usage_is_not_shown_in_each_event() -> None:
+    huge = json.dumps({"choices": [], "usage": {"x": "y" * 5000}}).encode()
+
+    async def answer(_request: Request) -> Response:
+        return Response(b"data: " + huge + b"\n\ndata: [DONE]\n\n", media_type="text/event-stream")
+
+    with upstream(answer) as url, upstream_node(url) as client:
+        assert error_of(client.ask(request_body(stream=True))[1])[0] == 500
+
+
+def test_an_upstream_comes_to_its_own_end() -> None:
+    ended = threading.Event()
+
+    async def events() -> AsyncIterator[bytes]:
+        yield STREAM
+        await anyio.sleep(0.05)  # what it still does: it counts, or saves
+        ended.set()
+
+    async def answer(_request: Request) -> Response:
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    with upstream(answer) as url, upstream_node(url) as client:
+        session, response = client.ask(request_body(stream=True))
+        assert [chunk.plaintext for chunk in opened(session, response.content)] == CHUNKS
+        assert ended.is_set()
+
+
 def test_neither_proxies_nor_credentials_are_taken_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -157,7 +185,8 @@ def test_every_model_may_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
-def test_a_stream_split_anywhere_is_the_same_stream(newline: bytes) -> None:
+def test_a_stream_split_anywhere_is_the_same_stream(newline: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoma_crypto.server.upstream._END_SECONDS", 0.0)  # these upstreams never end
     body = STREAM.replace(b"\n", newline)
     parts = [chunked(body[:cut], body[cut:]) for cut in range(1, len(body))]
     # in two chunks of HTTP, which is two reads

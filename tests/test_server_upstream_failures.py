@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 import atoma_crypto as ac
 from atoma_crypto.server.model import InferenceError
-from serving import CANARY, error_of, opened, request_body
+from serving import CANARY, error_of, opened_until_cut, request_body
 from upstreams import (
     CHUNKS,
     COMPLETION,
@@ -166,7 +166,7 @@ def test_an_upstream_that_dies_in_mid_stream_aborts_the_body_of_the_node(cut: in
         with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012 - what comes before it counts too
             for part in response.iter_raw():
                 received += part
-        plaintexts = [chunk.plaintext for chunk in opened(session, received)]
+        plaintexts = [chunk.plaintext for chunk in opened_until_cut(session, received)]
     assert plaintexts == CHUNKS[: len(plaintexts)]
     assert len(plaintexts) == STREAM[:cut].count(b"\n\n")
 

@@ -307,3 +307,71 @@ def test_an_answer_of_sixty_mebibytes(kind: str) -> None:
 
     with running(Node(lambda *_: answer)) as url:
         asyncio.run(run(url))
+
+
+@each_kind
+def test_a_stream_that_was_closed_half_way_does_not_end_plainly(kind: str) -> None:
+    """As one does that a second thread closes: who reads on must not take it for whole."""
+
+    async def run(url: str) -> None:
+        library, ours = transport(kind)
+        if kind.endswith("async"):
+            async with (
+                library.AsyncClient(transport=ours) as client,
+                client.stream("POST", f"{url}/v1/chat/completions", json=BODY) as response,
+            ):
+                parts = response.aiter_raw()
+                await anext(parts)
+                await response.stream.aclose()
+                with pytest.raises(ac.SessionClosedError):
+                    await anext(parts)
+            return
+        with (
+            library.Client(transport=ours) as blocking,
+            blocking.stream("POST", f"{url}/v1/chat/completions", json=BODY) as response,
+        ):
+            pieces = response.iter_raw()
+            next(pieces)
+            response.stream.close()
+            with pytest.raises(ac.SessionClosedError):
+                next(pieces)
+
+    with running(Node(endless)) as url:
+        asyncio.run(run(url))
+
+
+@each_kind
+@pytest.mark.parametrize("n", [1, 2])
+def test_as_many_choices_have_to_come_as_were_asked_for(kind: str, n: int) -> None:
+    async def run(url: str) -> None:
+        async with openai_client(kind, url) as client:
+            if n == 1:
+                assert len(await chat(client, stream=True, n=n)) == 2
+                return
+            with pytest.raises(ac.TruncatedStreamError):
+                await chat(client, stream=True, n=n)
+
+    with running(Node(lambda *_: [delta("a"), END])) as url:
+        asyncio.run(run(url))
+
+
+@each_kind
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions"])
+def test_no_extension_takes_a_request_elsewhere(kind: str, path: str) -> None:
+    node = Node()
+
+    async def run(url: str) -> None:
+        library, ours = transport(kind, allow_plaintext=("/v1/models",))
+        more: dict[str, Any] = {"json": BODY, "extensions": {"target": b"/v1/chat/completions?q=canary"}}
+        refused = pytest.raises(ac.LocalProtocolError, match="'target'")
+        if kind.endswith("async"):
+            async with library.AsyncClient(transport=ours) as client:
+                with refused:
+                    await client.post(url + path, **more)
+            return
+        with library.Client(transport=ours) as blocking, refused:
+            blocking.post(url + path, **more)
+
+    with running(node) as url:
+        asyncio.run(run(url))
+    assert (node.locks, node.seen) == ([], [])

@@ -19,6 +19,7 @@ MAX_LOCK_BYTES: Final = 64 << 10
 DONE: Final = b"data: [DONE]\n\n"
 _U64_MAX: Final = 2**64 - 1
 _HEADER_VALUE: Final = re.compile(r"[!-~]{1,256}")
+_MAX_CHOICES: Final = 4096
 _LOCK_GONE: Final = frozenset((423, 425))
 
 
@@ -93,7 +94,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_fault", "_limits", "_model_json", "_nonce_reuse", "_progress", "_protocol", "_session"),
+        *("_choices", "_fault", "_limits", "_model_json", "_nonce_reuse", "_progress", "_protocol", "_session"),
         *("body", "endpoint", "lock", "model", "num_compute_units", "stream"),
     )
 
@@ -123,7 +124,8 @@ class Exchange:
         self._limits = limits
         self._nonce_reuse: NonceReuse = nonce_reuse
         self._session: ac.ClientSession | None = None
-        self._progress = _Progress()
+        self._choices = _choices(asked)
+        self._progress = _Progress(self._choices)
         self._fault: Exception | None = None
 
     def lock_body(self) -> bytes:
@@ -145,7 +147,7 @@ class Exchange:
             nonce_reuse=self._nonce_reuse,
             limits=self._limits,
         )
-        self._progress, self._fault = _Progress(), None
+        self._progress, self._fault = _Progress(self._choices), None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -214,6 +216,11 @@ class Exchange:
             self._fault = exc
         return b"".join(out)
 
+    @property
+    def faulty(self) -> bool:
+        """Whether `receive` will raise: what came before the fault was given."""
+        return self._fault is not None
+
     def close(self) -> None:
         """Wipe the session's secrets. Harmless when done twice."""
         session, self._session = self._session, None
@@ -233,29 +240,45 @@ class Exchange:
 class _Progress:
     """How far an answer has come, told by its choices: protocol v1 itself does not say where it ends."""
 
-    __slots__ = ("_finished", "_seen", "_usage")
+    __slots__ = ("_choices", "_finished", "_seen")
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int) -> None:
+        self._choices = choices
         self._seen: set[int] = set()
         self._finished: set[int] = set()
-        self._usage = False
 
     def see(self, plaintext: bytes) -> None:
         """Look at one event. FramingError: no JSON object."""
         event = load_object(plaintext, "an event's plaintext", ac.FramingError)
-        self._usage = self._usage or event.get("usage") is not None
         choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
-                index = choice.get("index")
-                number = index if type(index) is int else 0
+                number = choice.get("index", 0)
+                if type(number) is not int:
+                    raise ac.FramingError("a choice has no number")
                 self._seen.add(number)
-                if choice.get("finish_reason") is not None:
+                if len(self._seen) > max(_MAX_CHOICES, self._choices):
+                    raise ac.FramingError("the answer has more choices than can be")
+                if isinstance(reason := choice.get("finish_reason"), str) and reason:
                     self._finished.add(number)
+                elif _says_something(choice):  # it goes on
+                    self._finished.discard(number)
 
     @property
     def complete(self) -> bool:
-        return self._seen == self._finished and (bool(self._seen) or self._usage)
+        return self._seen == self._finished and len(self._seen) >= self._choices
+
+
+def _says_something(choice: dict[str, object]) -> bool:
+    delta = choice.get("delta")
+    return bool(choice.get("text")) or (isinstance(delta, dict) and any(delta.values()))
+
+
+def _choices(asked: Mapping[str, object]) -> int:
+    """How many choices the answer has: `n` for each prompt."""
+    prompts, n = asked.get("prompt"), asked.get("n")
+    each = len(prompts) if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int) else 1
+    return each * (n if type(n) is int and n > 0 else 1)
 
 
 def _sse(plaintext: bytes) -> bytes:

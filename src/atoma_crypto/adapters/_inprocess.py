@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from anyio import CancelScope, Event, current_time, move_on_after, sleep
+from anyio import CancelScope, Event, current_time, get_cancelled_exc_class, move_on_after, sleep
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.datastructures import Headers
@@ -147,7 +147,9 @@ class _Call:
         try:
             with self._running:
                 await app(self._scope, self._receive, self._send)
-        except Exception as error:  # noqa: BLE001 - an answer that is not complete is told as a failure by `_wait`
+        except (KeyboardInterrupt, SystemExit, GeneratorExit, get_cancelled_exc_class()):
+            raise
+        except BaseException as error:  # noqa: BLE001 - an answer that is not complete is told as a failure by `_wait`
             if not self._gone:
                 _log.warning("the application raised %s", type(error).__name__)
         finally:
@@ -247,7 +249,7 @@ class _Call:
         if not self._wanted:
             await checkpoint()  # it may have no other
         elif body:
-            self._parts.append(body)
+            self._parts.append(bytes(body))  # the application may use its buffer again
             self._size += len(body)
         if not message.get("more_body", False):
             self._complete = True

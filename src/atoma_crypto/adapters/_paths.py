@@ -19,18 +19,27 @@ _ANYWHERE: Final = (
     ("images", "generations"),
     ("images", "edits"),
     ("images", "variations"),
+    ("extras",),
+    ("api", "chat"),
+    ("api", "embed"),
+    ("api", "embeddings"),
+    ("api", "generate"),
+    ("v2", "chat"),
+    ("v2", "embed"),
 )
 # What else vLLM, SGLang and llama.cpp's servers have, at the root or below a version.
 _AT_ROOT: Final = frozenset(
     (
-        *("classify", "completion", "detokenize", "embedding", "encode", "generate", "infill", "inference"),
-        *("invocations", "pooling", "rerank", "score", "tokenize", "vertex_generate"),
+        *("apply-template", "classify", "completion", "detokenize", "embedding", "encode", "generate"),
+        *("generate_from_file", "generative_scoring", "infill", "inference", "invocations", "parse_function_call"),
+        *("pooling", "rerank", "reranking", "score", "separate_reasoning", "tokenize", "vertex_generate"),
     )
 )
 _BELOW_VERSION: Final = _AT_ROOT | {"audio", "messages", "moderations", "realtime", "responses", "videos"}
 _VERSION: Final = re.compile(r"v[0-9]+")
 _NOISE: Final = re.compile(r"[;?#].*|[\x00-\x20\x7f]", re.DOTALL)
 _DECODINGS: Final = 8
+_MAX_PATH_CHARS: Final = 4096
 
 
 def route_of(scope: Scope) -> tuple[str, str]:
@@ -49,6 +58,8 @@ def takes_plaintext(scope: Scope, more: Iterable[str] = ()) -> bool:
     """
     root = scope.get("root_path", "")
     written = {scope["path"], root + scope["path"], bytes(scope.get("raw_path") or b"").decode("latin-1")}
+    if any(len(path) > _MAX_PATH_CHARS for path in written):  # no route is so long, and reading it would take long
+        return True
     further = [_segments(path) or [] for path in more]
     below = _segments(root) or []
     for path in written:

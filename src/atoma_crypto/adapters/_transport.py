@@ -74,6 +74,8 @@ class _Transport(Generic[_Inner]):
         self._inner: Any = getattr(self._http, self._default_inner)() if inner is None else inner
 
     async def _handle(self, request: httpx.Request, wire: Wire) -> httpx.Response:
+        if "target" in request.extensions:  # it would replace the path that is looked at here
+            raise ac.LocalProtocolError("the extension 'target' names another path than the URL")
         route = self._paths.route(request.method, request.url.raw_path.decode("ascii"))
         if route is None:
             return await wire.send(request)

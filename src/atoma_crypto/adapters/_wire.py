@@ -130,13 +130,15 @@ class _EventsBase:
         self._stream = stream
         self._exchange = exchange
         self._ended = False
+        self._closed = False
 
     def _take(self, part: bytes | None) -> bytes:
         """What a part makes plain; None is the end of the body."""
         if part is not None:
             return self._exchange.receive(part)
+        plain = self._exchange.end()
         self._ended = True
-        return self._exchange.end()
+        return plain
 
 
 class Events(_EventsBase):
@@ -147,10 +149,12 @@ class Events(_EventsBase):
         return self
 
     def __next__(self) -> bytes:
+        if self._closed and not self._ended:
+            raise ac.SessionClosedError("the stream was closed before its end")
         plain = b""
         try:
             while not plain and not self._ended:
-                plain = self._take(self._next_part())
+                plain = self._take(b"" if self._exchange.faulty else self._next_part())
         except BaseException:
             self.close()
             raise
@@ -169,7 +173,7 @@ class Events(_EventsBase):
 
     def close(self) -> None:
         """As `SyncByteStream.close`."""
-        self._ended = True
+        self._closed = True
         try:
             self._stream.close()
         finally:
@@ -184,10 +188,12 @@ class AsyncEvents(_EventsBase):
         return self
 
     async def __anext__(self) -> bytes:
+        if self._closed and not self._ended:
+            raise ac.SessionClosedError("the stream was closed before its end")
         plain = b""
         try:
             while not plain and not self._ended:
-                plain = self._take(await self._next_part())
+                plain = self._take(b"" if self._exchange.faulty else await self._next_part())
         except BaseException:
             await self.aclose()
             raise
@@ -206,7 +212,7 @@ class AsyncEvents(_EventsBase):
 
     async def aclose(self) -> None:
         """As `AsyncByteStream.aclose`."""
-        self._ended = True
+        self._closed = True
         try:
             await self._stream.aclose()
         finally:

@@ -31,7 +31,7 @@ class ConfidentialMiddleware:
 
     From outside those routes are refused with 403, and with them whatever else is known to take prompts at vLLM,
     SGLang and llama.cpp's servers, and each path of `refuse` with all that is below it; all of that passes with
-    `allow_plaintext`. Every other route, lifespan and websockets go to the application untouched.
+    `allow_plaintext`. Websockets by these paths are refused, too. Every other route goes to the application untouched.
 
     What is not given is read from the environment: `keys` (a SecretKey, or a NodeKeyring, which then rotates when
     somebody asks for a lock) from the file that `ATOMA_CRYPTO_KEY_FILE` names (32 bytes, as they are, in hexadecimal or
@@ -56,6 +56,8 @@ class ConfidentialMiddleware:
     ) -> None:
         if isinstance(refuse, str):
             raise TypeError("refuse is a sequence of paths, not one")
+        if any(not path.startswith("/") or set(path) & set("{}*") for path in refuse):
+            raise ValueError("refuse takes what paths begin with, such as /agents: no templates")
         limits = ac.Limits() if limits is None else limits
         self._app = app
         self._refuse = tuple(refuse)
@@ -71,6 +73,10 @@ class ConfidentialMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be an ASGI application."""
         if scope["type"] != "http":
+            if scope["type"] == "websocket" and not self._allow_plaintext and takes_plaintext(scope, self._refuse):
+                await receive()
+                await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403 to the client
+                return
             await self._app(scope, receive, send)
             return
         prefix, route = route_of(scope)

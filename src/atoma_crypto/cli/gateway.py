@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import atoma_crypto as ac
 from atoma_crypto.cli._config import BOOLEAN, INTEGER, PORT, SECONDS, TEXT, Option, add_options, load
@@ -88,8 +89,16 @@ def run(arguments: argparse.Namespace) -> int:
             f"sealed requests go to {', '.join(settings.nodes)}\n"
             f"the bearer token is {'what the app sends' if settings.token is None else 'the one of the settings'}\n"
         )
+        in_clear = [url for url in settings.nodes if _is_remote_http(url)]
+        if in_clear:
+            said += f"no TLS to {', '.join(in_clear)}: whoever is on the way can put in a key of its own, and read\n"
         serve(app, listener, said, shutdown_seconds=settings.shutdown_seconds)
     return 0
+
+
+def _is_remote_http(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
 
 
 def _is_loopback(host: str) -> bool:

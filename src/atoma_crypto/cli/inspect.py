@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SALT_BYTES = 16
 _MAX_BYTES = 256 << 20  # what is read at most: several times what a session takes
+_PIECE_BYTES = 64 << 10
 # A reply has none of these, and a request has them all.
 _OF_REQUESTS = frozenset(("client_dh_public_key", "node_dh_public_key", "plaintext_body_hash", "salt"))
 
@@ -102,7 +103,8 @@ def _reply(raw: bytes) -> Iterator[str]:
 
 def _stream(raw: bytes) -> Iterator[str]:
     decoder = _sse.Decoder(_MAX_BYTES)
-    events = [data for data in decoder.feed(raw) if data != b"[DONE]"]
+    pieces = (raw[at : at + _PIECE_BYTES] for at in range(0, len(raw), _PIECE_BYTES))  # else all lines are held at once
+    events = [data for piece in pieces for data in decoder.feed(piece) if data != b"[DONE]"]
     decoder.close()
     if not events:
         raise ac.FramingError("there is neither a JSON object nor an event in it")

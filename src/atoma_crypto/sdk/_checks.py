@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 from atoma_crypto.sdk._unset import UNSET
+from atoma_crypto.sdk.models import Model
 
 MAX_STOPS = 4
 
@@ -74,8 +75,10 @@ def write_body(members: Mapping[str, object]) -> bytes:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, BaseModel):
+    if isinstance(value, Model):  # what was not given is not sent, and what came goes back as it came
         return value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, BaseModel):  # another's: its defaults say something
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError

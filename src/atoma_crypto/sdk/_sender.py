@@ -23,6 +23,8 @@ from atoma_crypto.sdk._unset import UNSET
 
 BEARER_VARIABLE = "ATOMASDK_BEARER_AUTH"
 _MAX_ERROR_BYTES = 64 << 10
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t -~]*")
 
 
 class _Through(httpx.BaseTransport):
@@ -148,6 +150,9 @@ class Sender:
         token = self._token()
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        for name, value in (call.http_headers or {}).items():
+            if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):  # else the HTTP library quotes it
+                raise ValueError("http_headers has a name or a value that cannot stand in a header")
         headers.update(call.http_headers)
         timeout_ms = settings.timeout_ms if call.timeout_ms is None else call.timeout_ms
         timeout = httpx.USE_CLIENT_DEFAULT if timeout_ms is None else httpx.Timeout(timeout_ms / 1000)
@@ -171,7 +176,7 @@ def _not_a(model: type[ModelT]) -> ac.EnvelopeError:
 def _read_error(response: httpx.Response) -> APIError:
     body = bytearray()
     try:
-        for part in response.iter_bytes(_MAX_ERROR_BYTES):
+        for part in response.iter_raw(_MAX_ERROR_BYTES):
             body += part
             if len(body) >= _MAX_ERROR_BYTES:
                 break
@@ -183,7 +188,7 @@ def _read_error(response: httpx.Response) -> APIError:
 async def _read_error_async(response: httpx.Response) -> APIError:
     body = bytearray()
     try:
-        async for part in response.aiter_bytes(_MAX_ERROR_BYTES):
+        async for part in response.aiter_raw(_MAX_ERROR_BYTES):
             body += part
             if len(body) >= _MAX_ERROR_BYTES:
                 break

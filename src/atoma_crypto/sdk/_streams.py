@@ -97,8 +97,11 @@ class EventStream(Generic[ModelT]):
     def close(self) -> None:
         """End the request and wipe its keys. Calling it again does nothing."""
         self._reader.close()
-        self._pieces.close()
-        self._response.close()
+        try:
+            with suppress(ValueError):  # another thread is inside it, and is told by what follows
+                self._pieces.close()
+        finally:
+            self._response.close()
 
     def __enter__(self) -> EventStream[ModelT]:
         return self
@@ -137,8 +140,11 @@ class EventStreamAsync(Generic[ModelT]):
         """End the request and wipe its keys, even when this task is being cancelled."""
         self._reader.close()
         with anyio.CancelScope(shield=True):
-            await self._pieces.aclose()
-            await self._response.aclose()
+            try:
+                with suppress(RuntimeError):  # another task is inside it, and is told by what follows
+                    await self._pieces.aclose()
+            finally:
+                await self._response.aclose()
 
     async def __aenter__(self) -> EventStreamAsync[ModelT]:
         return self

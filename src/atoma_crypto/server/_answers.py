@@ -13,6 +13,7 @@ from atoma_crypto.server._json import read_object
 from atoma_crypto.server.model import Answer, InferenceError
 
 _DONE = b"[DONE]"
+_MAX_USAGE_CHARS = 4096
 # Seconds, or a date: anything else that stands there is not passed on.
 _RETRY_AFTER = re.compile(r"[0-9]{1,10}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 
@@ -30,7 +31,7 @@ def asking_for_usage(body: bytes) -> bytes:
         asked = read_object(body) | {"stream_options": {"include_usage": True}}
         return json.dumps(asked, separators=(",", ":"), allow_nan=False).encode()
     except ValueError:  # a number beyond a float, such as 1e999
-        raise InferenceError(400) from None
+        raise InferenceError(400, passes=True) from None
 
 
 def read_answer(payload: bytes) -> Answer:
@@ -43,6 +44,8 @@ def read_answer(payload: bytes) -> Answer:
         raise InferenceError from None
     usage = answer.get("usage")
     if answer.get("error") is not None or not (usage is None or isinstance(usage, dict)):
+        raise InferenceError
+    if usage and len(json.dumps(usage)) > _MAX_USAGE_CHARS:  # it stands in clear in each event from here on
         raise InferenceError
     return Answer(payload, usage)
 

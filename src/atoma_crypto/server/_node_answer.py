@@ -38,6 +38,9 @@ class FailedError(RefusalError):
         self.next_node = False
         self.new_lock = False
 
+    def __str__(self) -> str:
+        return f"{self.status_code} {self.code}"  # and no message: a node's may quote the prompt, and this is for logs
+
 
 class Answer:
     """A node's answer to one sealed request, to be read once: `whole`, or as `events` if it is a `stream`."""
@@ -69,6 +72,8 @@ class Answer:
                 events = self._exchange.receive(received)
                 if events:
                     yield events
+                if self._exchange.faulty:  # a node that falls silent now would put it off
+                    self._exchange.receive(b"")
             yield self._exchange.end()
         except httpx.HTTPError as error:
             failure = unreachable(error)
@@ -98,7 +103,7 @@ async def read(response: httpx.Response, limit: int) -> bytes:
 async def refused(response: httpx.Response) -> FailedError:
     """A node's refusal, handed on with its status, and with what it says if that is of the shape of all errors."""
     status = response.status_code
-    if status < 400:  # a redirect, say, which is never followed
+    if not 400 <= status <= 599:  # a redirect, say, which is never followed
         return FailedError(502, "BAD_GATEWAY", f"The node answered with status {status}")
     code = {known.value: known.name for known in HTTPStatus}.get(status, "INTERNAL_ERROR")
     message = f"The node refused the request with status {status}"
@@ -108,13 +113,18 @@ async def refused(response: httpx.Response) -> FailedError:
         told = None
     if isinstance(told, dict):
         if isinstance(told.get("code"), str):
-            code = told["code"][:_MAX_MESSAGE_CHARS]
+            code = _told(told["code"])
         if isinstance(told.get("message"), str):
-            message = told["message"][:_MAX_MESSAGE_CHARS]
+            message = _told(told["message"])
     failure = FailedError(status, code, message, retry_after=response.headers.get("retry-after"))
     failure.new_lock = is_lock_gone(status)
     failure.next_node = failure.new_lock or status == 503
     return failure
+
+
+def _told(text: str) -> str:
+    """What a node says, in characters that can be written: JSON may hold half of a surrogate pair."""
+    return text[:_MAX_MESSAGE_CHARS].encode("utf-8", "replace").decode()
 
 
 # These take the error only to look at it: what is raised must not lead to it, for it holds the request and its token.

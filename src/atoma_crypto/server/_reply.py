@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 
 from anyio import CancelScope
@@ -87,6 +87,9 @@ class Reply:
                 async for batch in batches:
                     await send({"type": "http.response.body", "body": batch, "more_body": True})
             except _FailedError:
+                # An event without its end: not all that stands in between passes on that a connection was cut.
+                with suppress(OSError):
+                    await send({"type": "http.response.body", "body": b"data: ", "more_body": True})
                 return False
         await send({"type": "http.response.body", "body": self._session.finish(), "more_body": False})
         return True
@@ -106,14 +109,13 @@ class Reply:
             stream = self._model.stream(self._endpoint, self._request.body)
             try:
                 async for batch in stream:
-                    events = b""
                     for shown, plaintexts in _runs(batch, usage):
                         usage = shown
                         seal = partial(self._session.seal_chunks, plaintexts, usage=usage)
-                        events += await _seal(seal, sum(map(len, plaintexts)))
-                    self._count_events(len(batch))
-                    yield events
-                    empty = False
+                        events = await _seal(seal, sum(map(len, plaintexts)))
+                        self._count_events(len(plaintexts))
+                        yield events
+                        empty = False
                 if empty:
                     raise InferenceError
             finally:

@@ -109,7 +109,8 @@ class _FromHere:
             if not self._any_host and not (len(hosts) == 1 and _is_loopback(hosts[0])):
                 await error_response(403, "FORBIDDEN", "Host is no loopback name")(scope, receive, send)
                 return
-            if not all(_is_loopback(_host_of(origin)) for origin in origins):
+            elsewhere = headers.get("sec-fetch-site") == "cross-site"
+            if elsewhere or not all(_is_loopback(_host_of(origin)) for origin in origins):
                 await error_response(403, "FORBIDDEN", "Web pages may not ask")(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -184,9 +185,10 @@ def _is_loopback(host: str) -> bool:
 
 def _host_of(origin: str) -> str:
     try:
-        return urlsplit(origin).netloc
+        parts = urlsplit(origin)
     except ValueError:
         return ""
+    return parts.netloc if parts.scheme in ("http", "https") and not parts.path else ""
 
 
 async def _health(_request: Request) -> JSONResponse:

@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import atoma_crypto as ac
@@ -56,11 +57,12 @@ def _sync_directory(path: Path) -> None:
     """Wait until the disk has the name, too."""
     if os.name != "posix":  # elsewhere a directory cannot be opened
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with suppress(OSError):  # not every file system can, nor everybody look into every directory: the file is there
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
+from anyio import move_on_after
 
 from atoma_crypto import Limits
 from atoma_crypto.adapters._routes import ENDPOINTS, Endpoint
@@ -16,6 +17,7 @@ from atoma_crypto.server.model import Answer, InferenceError
 
 # A model may think for minutes before its first word, and between two words.
 _TIMEOUT = httpx.Timeout(600, connect=10)
+_END_SECONDS = 0.25
 # These blame the node: its address for the upstream, or that the upstream wants credentials.
 _OWN_FAULT = frozenset((401, 403, 404, 405, 407))
 
@@ -59,12 +61,15 @@ class HttpUpstream:
         """Post `body`; yield the chunks of each read as a batch, up to `[DONE]`. Raises InferenceError."""
         asked = await run_work(asking_for_usage, body, size=len(body))
         limit = Limits().max_event_bytes  # a longer one could not be sealed either
-        async with (
-            self._post(endpoint, asked, accept="text/event-stream") as response,
-            aclosing(read_stream(response.aiter_bytes(), limit)) as batches,
-        ):
-            async for batch in batches:
-                yield batch
+        async with self._post(endpoint, asked, accept="text/event-stream") as response:
+            parts = response.aiter_bytes()
+            async with aclosing(read_stream(parts, limit)) as batches:
+                async for batch in batches:
+                    yield batch
+            # It may still have to end: hung up on, it would take that for a failure.
+            with move_on_after(_END_SECONDS), suppress(httpx.HTTPError):
+                async for _ in parts:
+                    pass
 
     async def aclose(self) -> None:
         """Close the connections."""
