@@ -154,4 +154,8 @@ def http(body: bytes, *, status: str = "200 OK", length: int | None = None, more
 
 def chunked(*parts: bytes, end: bool = True) -> bytes:
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
-    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body + (b"0\r\n\r\n" if end else b"")
+    return (
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + body
+        + (b"0\r\n\r\n" if end else b"")
+    )
