@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from serving import Client, opened, request_body, serving
 
@@ -33,9 +36,9 @@ def said_to(client: Client, *, stream: bool) -> str:
     return "".join(delta.get("content", "") for delta in said)
 
 
-def fastapi_node(program: Path) -> None:
-    port = free_port()
-    with subprocess.Popen([sys.executable, str(program), str(port)], stderr=subprocess.DEVNULL) as process:
+def talks(command: list[str], port: int, **env: str) -> None:
+    """Whether what is started so is a node, and takes nothing in clear."""
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | env) as process:
         try:
             for _ in range(600):
                 try:
@@ -52,7 +55,38 @@ def fastapi_node(program: Path) -> None:
 
 
 def test_the_example_runs() -> None:
-    fastapi_node(EXAMPLES / "fastapi_node.py")
+    port = free_port()
+    talks([sys.executable, str(EXAMPLES / "fastapi_node.py"), str(port)], port)
+
+
+# In place of vLLM, which needs a GPU: it takes the same options, and adds a middleware as vLLM's own server does.
+VLLM = """#!{python}
+import argparse, importlib, inspect, runpy, uvicorn
+parser = argparse.ArgumentParser()
+parser.add_argument("serve", choices=["serve"])
+parser.add_argument("model")
+parser.add_argument("--port", type=int)
+parser.add_argument("--middleware", action="append")
+given = parser.parse_args()
+app = runpy.run_path({program!r})["app"]
+app.user_middleware.clear()  # the example's own
+for name in given.middleware:
+    module, _, attribute = name.rpartition(".")
+    found = getattr(importlib.import_module(module), attribute)
+    assert inspect.isclass(found)
+    app.add_middleware(found)
+uvicorn.run(app, port=given.port)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+def test_vllm_s_command_line(tmp_path: Path) -> None:
+    vllm = tmp_path / "vllm"
+    vllm.write_text(VLLM.format(python=sys.executable, program=str(EXAMPLES / "fastapi_node.py")))
+    vllm.chmod(0o755)
+    port = free_port()
+    command = ["sh", str(EXAMPLES / "vllm_node.sh"), "m", str(port)]
+    talks(command, port, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
 
 def test_the_node_of_the_middleware_s_page_runs() -> None:
