@@ -22,9 +22,9 @@ test: $(STAMP) $(SDK_STAMP)  ## all tests but the long ones
 	$(PYTEST) -q -m "not long"
 
 # What speaks HTTP or shows something does so on any backend.
-ABOVE = asgi cli_ config demo eliza examples exchange gateway interop_sdk readme routes sdk_ server transport
-test-all: $(STAMP) $(SDK_STAMP) test-c  ## all tests, all of the core's on every AES backend, and the C harness
-	$(PYTEST) -q
+ABOVE = all_together asgi cli_ config demo eliza examples exchange gateway interop_sdk readme routes sdk_ server transport
+test-all: test test-c  ## all tests, all of the core's on every AES backend, and the C harness
+	$(PYTEST) -q -m long
 	for backend in $$($(BIN)/python -c "from atoma_crypto import hazmat; print(*hazmat.aes_backends()[1:])"); do \
 	  ATOMA_CRYPTO_AES_BACKEND=$$backend $(PYTEST) -q -m "not long" $(ABOVE:%='--ignore-glob=*test_%*') || exit 1; \
 	done
