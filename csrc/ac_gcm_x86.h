@@ -41,14 +41,18 @@ enum {
 
 /* What is wiped of the stack after the work, and how far below its upper end the work begins: the frame of burn_stack()
  * holds more than what it wipes (where it returns to, a canary, room for alignment). It is more than the work uses, where
- * the compiler optimises. */
-enum { GAP_BYTES = 256 };
+ * the compiler optimises; clang uses more than gcc. */
+enum { GAP_BYTES = 128 };
 #if defined(__SANITIZE_ADDRESS__)
 enum { STACK_BYTES = 4096 };
 #define ACI_PLAIN_STACK __attribute__((no_sanitize_address)) /* without gaps that would not be wiped */
 #else
 #define ACI_PLAIN_STACK
-enum { STACK_BYTES = LANES < 4 ? 1536 : 2048 };
+#if defined(__GNUC__) && !defined(__clang__)
+enum { STACK_BYTES = LANES == 1 ? 1024 : 1088 };
+#else
+enum { STACK_BYTES = LANES == 1 ? 1024 : LANES == 2 ? 1344 : 1792 };
+#endif
 #endif
 
 typedef struct layout {

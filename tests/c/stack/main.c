@@ -176,8 +176,8 @@ int main(int argc, char **argv) {
     backend = all[i];
     if (!backend->usable()) continue;
     bad |= search(argv[0]);
-    printf(" %s", backend->name);
+    printf(" %s (%zu of %zu)", backend->name, deepest, burn.len);
   }
-  printf(" (%s)\n", argv[0]);
+  printf("; %s\n", argv[0]);
   return bad;
 }
