@@ -16,9 +16,8 @@ import atoma_crypto as ac
 from atoma_crypto import _state
 from atoma_crypto._core import ffi
 from helpers import REPLY_BODY
-from test_free_threading import Meanwhile
 from test_keyring import Clock, opens, sealed, watched, wiped
-from threads import THREADS, run
+from threads import THREADS, Meanwhile, run
 
 ROTATIONS: Final = 20
 AT_ONCE: Final = 7  # for each thread: more than a thousand requests in all

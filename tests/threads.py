@@ -6,9 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, TypeVar
 
 import atoma_crypto as ac
+from atoma_crypto import _envelope
 
 THREADS: Final = 8
 _Result = TypeVar("_Result")
@@ -47,3 +50,38 @@ def insist(call: Callable[[], _Result]) -> _Result:
             return call()
         except ac.ConcurrentUseError:  # noqa: PERF203 - that is what is waited for
             time.sleep(0)  # on one core that thread must run
+
+
+class Meanwhile:
+    """Does something at the n-th point of our own code on the way, as another thread could; none is left if `left`.
+
+    A point is before an instruction, or only before a line. The parsers in `_envelope` have nothing that is shared.
+    """
+
+    FILES: Final = {str(path) for path in Path(ac.__file__).parent.glob("*.py")} - {_envelope.__file__}
+
+    def __init__(self, at: int, do: Callable[[], object], *, lines: bool = False) -> None:
+        self.left = at
+        self._do = do
+        self._event = "line" if lines else "opcode"
+
+    def _trace(self, frame: FrameType, event: str, _arg: object) -> Any:
+        if frame.f_code.co_filename not in self.FILES:
+            return None
+        frame.f_trace_opcodes = self._event == "opcode"
+        if event == self._event:
+            self.left -= 1
+            if self.left == 0:
+                self._do()  # not traced itself
+        return self._trace
+
+    def __enter__(self) -> Meanwhile:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+
+# ---- one session ----------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 class ConfidentialMiddleware:
     """Answers the lock and the four confidential endpoints by calling the application's own plaintext routes.
 
-    From outside those routes are refused with 403, and with them whatever else is known to take prompts at vLLM,
+    From outside those routes are refused with 403, and with them what else is known to us to take prompts at vLLM,
     SGLang and llama.cpp's servers, and each path of `refuse` with all that is below it; all of that passes with
     `allow_plaintext`. Websockets by these paths are refused, too. Every other route goes to the application untouched.
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 
+from anyio import CancelScope
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ExceptionHandler
+from starlette.types import ExceptionHandler, Receive
 
 
 class RefusalError(HTTPException):
@@ -65,6 +66,13 @@ async def read_body(request: Request, limit: int) -> bytearray:
             raise refusal
         body += part
     return body
+
+
+async def cancel_when_gone(receive: Receive, scope: CancelScope) -> None:
+    """Cancel `scope` when the client has left. For a request whose body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
-from anyio import CancelScope, create_task_group
+from anyio import create_task_group
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -21,7 +21,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import atoma_crypto as ac
 from atoma_crypto._typing import NonceReuse
 from atoma_crypto.adapters._routes import BY_CONFIDENTIAL, ENDPOINTS, Endpoint
-from atoma_crypto.server._http import EXCEPTION_HANDLERS, RefusalError, error_response, internal_error, read_body
+from atoma_crypto.server._http import (
+    EXCEPTION_HANDLERS,
+    RefusalError,
+    cancel_when_gone,
+    error_response,
+    internal_error,
+    read_body,
+)
 from atoma_crypto.server._json import read_object
 from atoma_crypto.server._node_answer import FailedError
 from atoma_crypto.server._nodes import Nodes, RequestMetadata
@@ -132,7 +139,7 @@ class _Inference:
             await run_work(_require_stream, body)
         complete = True  # an app that has left is owed nothing more
         async with create_task_group() as group:
-            group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+            group.start_soon(cancel_when_gone, receive, group.cancel_scope)
             complete = await self._answer(body, request, send)
             group.cancel_scope.cancel()
         if not complete:
@@ -193,9 +200,3 @@ def _host_of(origin: str) -> str:
 
 async def _health(_request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
-
-
-async def _cancel_when_gone(receive: Receive, scope: CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from anyio import CancelScope, create_task_group, sleep
+from anyio import create_task_group, sleep
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import atoma_crypto as ac
 from atoma_crypto._errors import AtomaCryptoError, http_error
 from atoma_crypto.adapters._routes import DEFAULT_TOKENS, ENDPOINTS, LOCK_PATH, Endpoint
-from atoma_crypto.server._http import EXCEPTION_HANDLERS, RefusalError, check_bearer, read_body
+from atoma_crypto.server._http import EXCEPTION_HANDLERS, RefusalError, cancel_when_gone, check_bearer, read_body
 from atoma_crypto.server._json import read_object
 from atoma_crypto.server._reply import Reply, StreamAbortedError
 from atoma_crypto.server._work import run_work
@@ -173,7 +173,7 @@ class _Inference:
             del sealed
             complete = True  # a client that has left is owed nothing more
             async with create_task_group() as group:
-                group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+                group.start_soon(cancel_when_gone, receive, group.cancel_scope)
                 reply = Reply(self._gate.model, self._endpoint, session, opened, self._count_events)
                 complete = await reply(scope, receive, send)
                 group.cancel_scope.cancel()
@@ -224,12 +224,6 @@ def _count_nothing(_events: int) -> None:
 
 async def _health(_request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
-
-
-async def _cancel_when_gone(receive: Receive, scope: CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
 
 
 def _u64(asked: Mapping[str, object], name: str, default: int) -> int:
