@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* An object that was never made is all zero bytes, hence AC_STATE_NONE. */
-enum { AC_STATE_NONE = 0, AC_STATE_READY = 1, AC_STATE_FAILED = 2, AC_STATE_CLOSED = 3 };
+enum { AC_STATE_NONE = 0, AC_STATE_READY = 1, AC_STATE_FAILED = 2, AC_STATE_CLOSED = 3, AC_STATE_ENDED = 4 };
 
 #define ACI_SUI_SIGNATURE_BYTES 97 /* flag || Ed25519 signature || public key */
 #define ACI_AES_ROUND_KEYS 15
@@ -131,6 +131,21 @@ int aci_gcm_choose(const char *name);
 /* X25519, then v1's key schedule. AC_ERR_KEY: an all-zero shared secret. */
 int aci_v1_schedule(ac_aes256gcm *aes, const uint8_t secret[AC_X25519_BYTES], const uint8_t peer[AC_X25519_BYTES],
                     const uint8_t salt[AC_V1_SALT_BYTES]);
+
+/* DHKEM(X25519, HKDF-SHA256) (RFC 9180, section 4.1). `ephemeral` is NULL but in tests of vectors. AC_ERR_KEY: an all-zero
+ * result. */
+int aci_dhkem_encapsulate(uint8_t shared[AC_HASH_BYTES], uint8_t enc[AC_X25519_BYTES],
+                          const uint8_t public_key[AC_X25519_BYTES], const uint8_t *ephemeral);
+int aci_dhkem_decapsulate(uint8_t shared[AC_HASH_BYTES], const uint8_t enc[AC_X25519_BYTES], const ac_secret_key *key);
+/* v2.md, section 3: what HPKE's SetupBase with v2's info gives, of the KEM's shared secret. `nonce` is that of message 0,
+ * `response_secret` what is exported for the answer. AC_ERR_ARGUMENT: no such suite. */
+int aci_v2_request_schedule(ac_aes256gcm *aes, uint8_t nonce[AC_NONCE_BYTES], uint8_t response_secret[AC_HASH_BYTES],
+                            uint32_t suite, const uint8_t shared[AC_HASH_BYTES],
+                            const uint8_t key_id[AC_KEY_ID_BYTES]);
+/* v2.md, section 4. */
+int aci_v2_response_schedule(ac_aes256gcm *aes, uint8_t base[AC_NONCE_BYTES],
+                             const uint8_t response_secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len,
+                             const uint8_t salt[AC_V2_SALT_BYTES]);
 
 /* ---- ac_stream.c: the only place that makes nonces for answers ---- */
 

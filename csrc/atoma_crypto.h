@@ -56,6 +56,22 @@
 #define AC_V1_MAX_CHUNKS 4294967296
 /* Plaintext bytes under one key: 2^36. */
 #define AC_V1_MAX_STREAM_BYTES 68719476736
+
+#define AC_SUITE_X25519 1 /* DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM: HPKE's 0x0020, 1, 2 */
+#define AC_SUITE_XWING 2  /* X-Wing (MLKEM768-X25519), HKDF-SHA256, AES-256-GCM: HPKE's 0x647a, 1, 2 */
+#define AC_KEY_ID_BYTES 8
+#define AC_V2_SALT_BYTES 32
+#define AC_V2_MAX_ENC_BYTES 1120 /* X-Wing's encapsulated key */
+#define AC_V2_USAGE 3            /* numbers: prompt_tokens, completion_tokens, total_tokens */
+/* Records of one response: 2^32. The last index is kept back for an abort. */
+#define AC_V2_MAX_RECORDS 4294967296
+/* Plaintext bytes of one response: 2^36. */
+#define AC_V2_MAX_STREAM_BYTES 68719476736
+
+#define AC_FLAG_MORE 0    /* more records follow; the plaintext is not empty */
+#define AC_FLAG_END 1     /* the end of a stream; the plaintext may be empty */
+#define AC_FLAG_ABORT 2   /* the answer has failed; nothing follows */
+#define AC_FLAG_WHOLE 3   /* the whole answer, the sole record */
 /* Plaintext bytes of one AES-GCM message: 2^36 - 32 (NIST SP 800-38D, section 5.2.1.1). */
 #define AC_GCM_MAX_BYTES 68719476704
 
@@ -229,6 +245,20 @@ int ac_v1_reply_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t 
 int ac_v1_sealer_close(ac_v1_sealer *sealer);
 void ac_v1_sealer_wipe(ac_v1_sealer *sealer); /* for when no other thread can hold it */
 
+/* Where the reader of an event stream stands: offsets from the first byte that was not consumed. */
+typedef struct ac_sse {
+  size_t max_event_bytes;
+  size_t max_line_bytes;
+  size_t scan_pos; /* bytes of the current event that were looked at */
+  size_t line_pos; /* where its current line begins */
+  size_t data_pos; /* the value of its first `data` line */
+  size_t data_len;
+  size_t data_lines;
+  uint32_t fields;  /* 1: the current event has a line that is not a comment */
+  uint32_t skip_lf; /* 1: a CR ended the last line, a LF that follows belongs to it */
+  uint32_t started; /* 1: past a byte order mark, if there was one */
+} ac_sse;
+
 /* ---- L2: protocol v1, client's side ---------------------------------------------------------------------------- */
 
 /* Opens the reply or the events that answer one request, and remembers where in the received bytes it stands. */
@@ -313,6 +343,192 @@ int ac_v1_reply_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t 
 
 int ac_v1_opener_close(ac_v1_opener *opener);
 void ac_v1_opener_wipe(ac_v1_opener *opener);
+
+/* ---- L1: HPKE (RFC 9180), base mode, HKDF-SHA256, AES-256-GCM ------------------------------------------------------ */
+
+/* One side of a context. Single-flight, as a sealer is. */
+typedef struct ac_hpke {
+  ac_aes256gcm aes;
+  uint64_t sequence; /* of the next message */
+  uint8_t base_nonce[AC_NONCE_BYTES];
+  uint8_t exporter_secret[AC_HASH_BYTES];
+  uint32_t suite;
+  uint32_t seals; /* 1: a sender, which seals; 0: a recipient, which opens */
+  uint32_t state;
+  uint32_t busy;
+  uint32_t generation;
+} ac_hpke;
+
+/* Suite X25519. `ephemeral_secret` is NULL, for a fresh random one, but in tests of vectors. AC_ERR_KEY: the public key
+ * gives an all-zero shared secret. */
+int ac_hpke_setup_sender(ac_hpke *hpke, uint8_t enc[AC_X25519_BYTES], const uint8_t public_key[AC_X25519_BYTES],
+                         const uint8_t *info, size_t info_len, const uint8_t *ephemeral_secret);
+/* AC_ERR_AUTH: `enc` gives an all-zero shared secret. */
+int ac_hpke_setup_recipient(ac_hpke *hpke, const uint8_t enc[AC_X25519_BYTES], const ac_secret_key *key,
+                            const uint8_t *info, size_t info_len);
+/* From the shared secret of a KEM outside of the core: suite X-Wing, whose KEM is the caller's. `seals`: as above. */
+int ac_hpke_setup_shared(ac_hpke *hpke, uint32_t suite, int seals, const uint8_t shared_secret[AC_HASH_BYTES],
+                         const uint8_t *info, size_t info_len);
+
+/* As ac_aes256gcm_seal and _open, under the nonce of the context's next message. A message that does not verify
+ * (AC_ERR_AUTH) does not count, and the context can go on, as RFC 9180, section 5.2 has it. AC_ERR_STATE: a recipient
+ * cannot seal, nor a sender open. AC_ERR_LIMIT: 2^64 - 1 messages. AC_ERR_FORKED: sealing in a child process. */
+int ac_hpke_seal(ac_hpke *hpke, uint8_t *out, size_t out_cap, const uint8_t *plaintext, size_t plaintext_len,
+                 const uint8_t *aad, size_t aad_len);
+int ac_hpke_open(ac_hpke *hpke, uint8_t *out, size_t out_cap, const uint8_t *sealed, size_t sealed_len,
+                 const uint8_t *aad, size_t aad_len);
+/* Export (RFC 9180, section 5.3): out_len up to 255 * 32. */
+int ac_hpke_export(ac_hpke *hpke, uint8_t *out, size_t out_len, const uint8_t *context, size_t context_len);
+int ac_hpke_close(ac_hpke *hpke);  /* AC_ERR_BUSY: another thread is inside; nothing was wiped */
+void ac_hpke_wipe(ac_hpke *hpke);  /* for when no other thread can hold it */
+
+/* ---- L2: protocol v2, records ----------------------------------------------------------------------------------------- */
+
+/* Seals one response: record i under the nonce base XOR i, its flag and usage in the additional data. */
+typedef struct ac_v2_sealer {
+  ac_aes256gcm aes;
+  uint64_t index; /* of the next record */
+  uint64_t bytes_left;
+  uint8_t base[AC_NONCE_BYTES];
+  uint8_t salt[AC_V2_SALT_BYTES];
+  uint32_t state;
+  uint32_t busy;
+  uint32_t generation;
+} ac_v2_sealer;
+
+/* For embedders with a framing of their own: draws the salt. `secret` is what HPKE exported, `enc` the encapsulated key
+ * as it was received, up to AC_V2_MAX_ENC_BYTES. */
+int ac_v2_sealer_init(ac_v2_sealer *sealer, const uint8_t secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len);
+
+/* One record: ciphertext || tag. `usage` is NULL or three numbers. `out` may be `plaintext` itself. After a flag that is
+ * not AC_FLAG_MORE the sealer can seal nothing more: AC_ERR_STATE. AC_ERR_ARGUMENT: an unknown flag, AC_FLAG_MORE with
+ * an empty plaintext, AC_FLAG_WHOLE behind other records. AC_ERR_LIMIT: records or bytes are spent; an abort can still
+ * be sealed. AC_ERR_PRIMITIVE fails the sealer for good: no abort follows. An index is spent when AES starts. */
+int ac_v2_record_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, uint32_t flag, const uint8_t *plaintext,
+                      size_t plaintext_len, const uint64_t *usage);
+
+/* Exact sizes of what follows. SIZE_MAX: impossible, or the lengths do not add up. */
+size_t ac_v2_events_bytes(const ac_v2_sealer *sealer, size_t plaintexts_len, const size_t *plaintext_lens, size_t count,
+                          uint32_t last_flag, const uint64_t *usage);
+size_t ac_v2_object_bytes(size_t plaintext_len, uint32_t flag, const uint64_t *usage);
+
+/* One finished SSE event, of flag AC_FLAG_MORE and without usage. Returns its length, or a status. */
+int64_t ac_v2_event_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, const uint8_t *plaintext,
+                         size_t plaintext_len);
+/* `count` events, joined, as in ac_v1_events_seal: all of them or none. The last one has `last_flag`, the others
+ * AC_FLAG_MORE; each shows `usage`. */
+int ac_v2_events_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len, const uint8_t *plaintexts,
+                      size_t plaintexts_len, const size_t *plaintext_lens, size_t count, uint32_t last_flag,
+                      const uint64_t *usage);
+/* The one JSON object, of flag AC_FLAG_WHOLE or AC_FLAG_ABORT, before which nothing was sealed. */
+int ac_v2_object_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len, uint32_t flag,
+                      const uint8_t *plaintext, size_t plaintext_len, const uint64_t *usage);
+
+int ac_v2_sealer_close(ac_v2_sealer *sealer);
+void ac_v2_sealer_wipe(ac_v2_sealer *sealer);
+
+/* Until the first record says which salt, the opener keeps what the key is made of. */
+typedef struct ac_v2_waiting {
+  uint8_t secret[AC_HASH_BYTES];
+  uint8_t enc[AC_V2_MAX_ENC_BYTES];
+  size_t enc_len;
+} ac_v2_waiting;
+
+/* Opens the records of one response, in their order, and remembers where in the received bytes it stands. */
+typedef struct ac_v2_opener {
+  union {
+    ac_aes256gcm aes;      /* keyed is 1 */
+    ac_v2_waiting waiting; /* keyed is 0 */
+  } key;
+  ac_sse sse;
+  uint64_t index; /* of the next record */
+  uint64_t bytes_left;
+  uint8_t base[AC_NONCE_BYTES];
+  uint32_t keyed;
+  uint32_t stream; /* 1: events with flags 0, 1, 2, or one object with flag 2; 0: one object with flag 3 or 2 */
+  uint32_t ended;  /* 1: the last record was opened */
+  uint32_t state;
+  uint32_t busy;
+  uint32_t generation;
+} ac_v2_opener;
+
+/* For embedders, as ac_v2_sealer_init: any flag is taken as the sealer may give it. */
+int ac_v2_opener_init(ac_v2_opener *opener, const uint8_t secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len,
+                      const uint8_t salt[AC_V2_SALT_BYTES]);
+/* One record. `out` may be `sealed` itself. AC_ERR_FORMAT: a record behind the last, or a flag that cannot stand here;
+ * it fails the opener but for what was ended: the end stays true. */
+int ac_v2_record_open(ac_v2_opener *opener, uint8_t *out, size_t out_cap, uint32_t flag, const uint8_t *sealed,
+                      size_t sealed_len, const uint64_t *usage);
+
+int ac_v2_opener_set(ac_v2_opener *opener, size_t max_event_bytes, size_t max_line_bytes);
+
+#define AC_V2_EVENTS 32 /* that one call opens at most */
+#define AC_V2_SPAN 6    /* numbers for each event: plaintext_len, flag, 1 if there is usage, and its three */
+
+typedef struct ac_v2_events {
+  ac_v2_opener *opener;
+  uint8_t *out;
+  size_t out_cap;
+  size_t event_cap; /* 1 to AC_V2_EVENTS */
+  size_t out_len;   /* in use, or needed */
+  size_t count;     /* events opened */
+  size_t consumed;  /* bytes of `in` that are done with */
+  size_t punt_pos;
+  uint64_t spans[AC_V2_SPAN * AC_V2_EVENTS];
+} ac_v2_events;
+
+/* As ac_v1_events_open, and AC_ONE + n only for an event of flag AC_FLAG_MORE. Nothing is opened behind the last event
+ * by the call that opens it, and a later call that finds an event there returns AC_ERR_FORMAT; `[DONE]` is an event like
+ * any other, and no good one. */
+int64_t ac_v2_events_open(ac_v2_events *events, const uint8_t *in, size_t in_len);
+int ac_v2_events_unfinished(const ac_v2_opener *opener, size_t in_len);
+
+/* Open one object, or one event that another parser has read. `salt_len` 0: none was there. `event` is 1 or 0.
+ * `out_cap` must be at least ac_base64_decoded_max(ciphertext_len). AC_ERR_FORMAT: a flag that this answer cannot have,
+ * a salt that is missing or one too many, a record behind the last, malformed base64. */
+int ac_v2_sealed_open(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, int event, uint32_t flag,
+                      const uint8_t *ciphertext, size_t ciphertext_len, const uint8_t *salt, size_t salt_len,
+                      const uint64_t *usage);
+/* As above, reading an object's JSON too: AC_PUNT if it is for the general parser, and nothing was changed. `span` is as
+ * one of ac_v2_events. */
+int ac_v2_object_open(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, uint64_t span[AC_V2_SPAN],
+                      const uint8_t *in, size_t in_len);
+
+int ac_v2_opener_close(ac_v2_opener *opener);
+void ac_v2_opener_wipe(ac_v2_opener *opener);
+
+/* ---- L2: protocol v2, requests ------------------------------------------------------------------------------------------ */
+
+/* What stands in clear in a request, parsed; the additional data is made of it. */
+typedef struct ac_v2_metadata {
+  const uint8_t *endpoint; /* 1 to 128 of A-Z a-z 0-9 / _ . -, which is checked */
+  size_t endpoint_len;
+  const uint8_t *model; /* UTF-8, 1 to 256 bytes */
+  size_t model_len;
+  uint64_t stack_small_id;
+  uint64_t num_compute_units;
+  uint64_t sent_at; /* seconds since 1970 */
+  uint32_t has_stack_small_id;
+  uint32_t has_num_compute_units;
+  uint32_t stream; /* 1 or 0 */
+} ac_v2_metadata;
+
+/* Make a request and the opener of its answer. Suite X25519: `public_key` is the node's, `shared` and `enc` are NULL.
+ * Suite X-Wing: `public_key` is NULL, and `shared` and `enc` (of enc_len bytes) are what its KEM gave. `model_json` is the
+ * model's name as a JSON string in ASCII, with its quotes. The rest is as in ac_v1_request_seal. */
+size_t ac_v2_request_max_bytes(size_t body_len, size_t model_json_len, size_t enc_len);
+int ac_v2_request_seal(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, uint32_t suite,
+                       const uint8_t key_id[AC_KEY_ID_BYTES], const uint8_t *public_key,
+                       const uint8_t *shared, const uint8_t *enc, size_t enc_len, const ac_v2_metadata *metadata,
+                       const uint8_t *model_json, size_t model_json_len, const uint8_t *body, size_t body_len);
+
+/* Open a request and make the sealer of its answer, which draws the salt. Suite X25519: `node` is the key, `shared` NULL.
+ * Suite X-Wing: `node` is NULL, `shared` what its KEM gave. `enc` are bytes as received, `ciphertext` is base64 text.
+ * Otherwise as ac_v1_request_open. */
+int ac_v2_request_open(ac_v2_sealer *sealer, uint8_t *body, size_t body_cap, size_t *body_len, uint32_t suite,
+                       const uint8_t key_id[AC_KEY_ID_BYTES], const ac_secret_key *node, const uint8_t *shared,
+                       const uint8_t *enc, size_t enc_len, const uint8_t *ciphertext, size_t ciphertext_len,
+                       const ac_v2_metadata *metadata);
 
 /* ---- base64 (RFC 4648, section 4: padded, no white space, spare bits zero) --------------------------------------- */
 

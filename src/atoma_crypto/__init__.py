@@ -7,7 +7,9 @@ is a node that speaks HTTP. `atoma_crypto.hazmat` holds the primitives.
 
 from ._errors import (
     AtomaCryptoError,
+    AttestationError,
     AuthenticationError,
+    ClockSkewError,
     ConcurrentUseError,
     EnvelopeError,
     FramingError,
@@ -18,9 +20,13 @@ from ._errors import (
     NativeError,
     NonceReuseError,
     NonceReuseWarning,
+    RemoteAbortError,
     RemoteProtocolError,
+    ReplayedError,
+    ReplayStoreError,
     SessionClosedError,
     TruncatedStreamError,
+    UnknownKeyError,
 )
 from ._events import NEED_DATA, Chunk, EndOfStream, Limits, Request
 from ._keys import PublicKey, SecretKey, SigningKey
@@ -33,9 +39,11 @@ __version__ = "0.1.0"
 __all__ = [
     "NEED_DATA",
     "AtomaCryptoError",
+    "AttestationError",
     "AuthenticationError",
     "Chunk",
     "ClientSession",
+    "ClockSkewError",
     "ConcurrentUseError",
     "EndOfStream",
     "EnvelopeError",
@@ -52,10 +60,14 @@ __all__ = [
     "NonceReuseError",
     "NonceReuseWarning",
     "PublicKey",
+    "RemoteAbortError",
     "RemoteProtocolError",
+    "ReplayStoreError",
+    "ReplayedError",
     "Request",
     "SecretKey",
     "SessionClosedError",
     "SigningKey",
     "TruncatedStreamError",
+    "UnknownKeyError",
 ]

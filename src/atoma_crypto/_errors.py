@@ -53,6 +53,42 @@ class NonceReuseError(RemoteProtocolError):
     """A nonce was used twice and that was to be refused, or the request's own nonce came back (reflection)."""
 
 
+class RemoteAbortError(RemoteProtocolError):
+    """The node has sealed an error instead of an answer, or of its rest: it is authentic (protocol v2).
+
+    `code` and `message` are the node's words, and `status` is the HTTP status that it would have given, 400 to 599.
+    """
+
+    def __init__(self, code: str, message: str, status: int) -> None:
+        super().__init__(f"the node has aborted: {code} ({status})")
+        self.code = code
+        self.message = message
+        self.status = status
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, int]]:
+        return type(self), (self.code, self.message, self.status)
+
+
+class UnknownKeyError(RemoteProtocolError):
+    """A request names a key that this node does not hold, or no longer (protocol v2)."""
+
+
+class ClockSkewError(RemoteProtocolError):
+    """A request was sent too long ago, or will be sent only later, by this node's clock (protocol v2)."""
+
+
+class ReplayedError(RemoteProtocolError):
+    """The same request was admitted before (protocol v2)."""
+
+
+class AttestationError(RemoteProtocolError):
+    """A key, or the evidence for it, does not satisfy the policy. The message says which check has failed."""
+
+
+class ReplayStoreError(AtomaCryptoError):
+    """The replay store is full or gone, or may have lost what it knew: nothing was admitted (protocol v2)."""
+
+
 class InvalidKeyError(AtomaCryptoError, ValueError):
     """A key that you passed is of the wrong length or gives an all-zero shared secret."""
 
@@ -78,6 +114,10 @@ _HTTP: Final[tuple[tuple[type[AtomaCryptoError], int, str], ...]] = (
     (MessageTooLargeError, 413, "TOO_LARGE"),
     (AuthenticationError, 400, "DECRYPTION_FAILED"),
     (NonceReuseError, 400, "DECRYPTION_FAILED"),
+    (UnknownKeyError, 422, "KEY_UNKNOWN"),
+    (ClockSkewError, 400, "CLOCK_SKEW"),
+    (ReplayedError, 409, "REPLAYED"),
+    (ReplayStoreError, 503, "REPLAY_STORE_UNAVAILABLE"),
     (RemoteProtocolError, 400, "INVALID_BODY"),
 )
 

@@ -6,5 +6,5 @@ from typing import Literal, TypeAlias
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Usage: TypeAlias = Mapping[str, object]
 Protocol: TypeAlias = Literal["v1", "v2"]
-Suite: TypeAlias = Literal["X25519"]
+Suite: TypeAlias = Literal["X25519", "X-Wing"]
 NonceReuse: TypeAlias = Literal["warn", "error"]
