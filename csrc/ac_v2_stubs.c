@@ -1,18 +1,5 @@
 /* Stands in for what is not written yet. */
 #include "ac_internal.h"
-int ac_hpke_setup_sender(ac_hpke *hpke, uint8_t enc[AC_X25519_BYTES], const uint8_t public_key[AC_X25519_BYTES],
-                         const uint8_t *info, size_t info_len, const uint8_t *ephemeral_secret) { (void)hpke; (void)enc; (void)public_key; (void)info; (void)info_len; (void)ephemeral_secret; return AC_ERR_STATE; }
-int ac_hpke_setup_recipient(ac_hpke *hpke, const uint8_t enc[AC_X25519_BYTES], const ac_secret_key *key,
-                            const uint8_t *info, size_t info_len) { (void)hpke; (void)enc; (void)key; (void)info; (void)info_len; return AC_ERR_STATE; }
-int ac_hpke_setup_shared(ac_hpke *hpke, uint32_t suite, int seals, const uint8_t shared_secret[AC_HASH_BYTES],
-                         const uint8_t *info, size_t info_len) { (void)hpke; (void)suite; (void)seals; (void)shared_secret; (void)info; (void)info_len; return AC_ERR_STATE; }
-int ac_hpke_seal(ac_hpke *hpke, uint8_t *out, size_t out_cap, const uint8_t *plaintext, size_t plaintext_len,
-                 const uint8_t *aad, size_t aad_len) { (void)hpke; (void)out; (void)out_cap; (void)plaintext; (void)plaintext_len; (void)aad; (void)aad_len; return AC_ERR_STATE; }
-int ac_hpke_open(ac_hpke *hpke, uint8_t *out, size_t out_cap, const uint8_t *sealed, size_t sealed_len,
-                 const uint8_t *aad, size_t aad_len) { (void)hpke; (void)out; (void)out_cap; (void)sealed; (void)sealed_len; (void)aad; (void)aad_len; return AC_ERR_STATE; }
-int ac_hpke_export(ac_hpke *hpke, uint8_t *out, size_t out_len, const uint8_t *context, size_t context_len) { (void)hpke; (void)out; (void)out_len; (void)context; (void)context_len; return AC_ERR_STATE; }
-int ac_hpke_close(ac_hpke *hpke) { (void)hpke; return AC_ERR_STATE; }
-void ac_hpke_wipe(ac_hpke *hpke) { (void)hpke;  }
 int ac_v2_sealer_init(ac_v2_sealer *sealer, const uint8_t secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len) { (void)sealer; (void)secret; (void)enc; (void)enc_len; return AC_ERR_STATE; }
 int ac_v2_record_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, uint32_t flag, const uint8_t *plaintext,
                       size_t plaintext_len, const uint64_t *usage) { (void)sealer; (void)out; (void)out_cap; (void)flag; (void)plaintext; (void)plaintext_len; (void)usage; return AC_ERR_STATE; }
