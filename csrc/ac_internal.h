@@ -135,6 +135,40 @@ const char *aci_gcm_self_test(void);
 /* AC_ERR_ARGUMENT: no such backend, or it cannot be used here. NULL: the best. */
 int aci_gcm_choose(const char *name);
 
+/* ---- ac_sha256.c (FIPS 180-4) ---- */
+
+#define ACI_SHA256_BLOCK 64
+
+typedef struct aci_sha256 {
+  uint32_t state[8];
+  uint64_t len;                    /* bytes so far */
+  uint8_t block[ACI_SHA256_BLOCK]; /* the last len % 64 of them */
+} aci_sha256;
+
+void aci_sha256_init(aci_sha256 *hash);
+void aci_sha256_update(aci_sha256 *hash, const uint8_t *in, size_t in_len);
+void aci_sha256_final(aci_sha256 *hash, uint8_t out[AC_HASH_BYTES]); /* wipes `hash` */
+
+/* ---- ac_hkdf.c. What these leave on the stack below them, the caller burns. ---- */
+
+/* Inputs come in pieces, which are read one behind the other. */
+typedef struct aci_bytes {
+  const uint8_t *at; /* may be NULL where len is 0 */
+  size_t len;
+} aci_bytes;
+
+/* A key of HMAC-SHA256 (RFC 2104): the hash states behind its two padded blocks. */
+typedef struct aci_hmac_key {
+  uint32_t inner[8], outer[8];
+} aci_hmac_key;
+
+void aci_hmac_key_init(aci_hmac_key *key, const aci_bytes *secret, size_t count);
+void aci_hmac(uint8_t mac[AC_HASH_BYTES], const aci_hmac_key *key, const aci_bytes *text, size_t count);
+/* HKDF (RFC 5869). The PRK that extract gives is a key of HMAC, ready for any number of expands. */
+void aci_hkdf_extract(aci_hmac_key *prk, const aci_hmac_key *salt, const aci_bytes *ikm, size_t count);
+/* out_len up to 255 * 32, which is not checked. */
+void aci_hkdf_expand(uint8_t *out, size_t out_len, const aci_hmac_key *prk, const aci_bytes *info, size_t count);
+
 /* ---- ac_keysched.c ---- */
 
 /* X25519, then v1's key schedule. AC_ERR_KEY: an all-zero shared secret. */
@@ -146,8 +180,14 @@ int aci_v1_schedule(ac_aes256gcm *aes, const uint8_t secret[AC_X25519_BYTES], co
 int aci_dhkem_encapsulate(uint8_t shared[AC_HASH_BYTES], uint8_t enc[AC_X25519_BYTES],
                           const uint8_t public_key[AC_X25519_BYTES], const uint8_t *ephemeral);
 int aci_dhkem_decapsulate(uint8_t shared[AC_HASH_BYTES], const uint8_t enc[AC_X25519_BYTES], const ac_secret_key *key);
-/* docs/protocol-v2.md, section 3: what HPKE's SetupBase with v2's info gives, of the KEM's shared secret. `nonce` is that of message 0,
- * `response_secret` what is exported for the answer. AC_ERR_ARGUMENT: no such suite. */
+/* KeySchedule of HPKE's base mode (RFC 9180, section 5.1). AC_ERR_ARGUMENT: no such suite. */
+int aci_hpke_schedule(ac_aes256gcm *aes, uint8_t base_nonce[AC_NONCE_BYTES], uint8_t exporter_secret[AC_HASH_BYTES],
+                      uint32_t suite, const uint8_t shared[AC_HASH_BYTES], const uint8_t *info, size_t info_len);
+/* Section 5.3. out_len up to 255 * 32, which is not checked. */
+void aci_hpke_export(uint8_t *out, size_t out_len, uint32_t suite, const uint8_t exporter_secret[AC_HASH_BYTES],
+                     const uint8_t *context, size_t context_len);
+/* docs/protocol-v2.md, section 3: what HPKE's SetupBase with v2's info gives, of the KEM's shared secret. `nonce` is that
+ * of message 0, `response_secret` what is exported for the answer. AC_ERR_ARGUMENT: no such suite. */
 int aci_v2_request_schedule(ac_aes256gcm *aes, uint8_t nonce[AC_NONCE_BYTES], uint8_t response_secret[AC_HASH_BYTES],
                             uint32_t suite, const uint8_t shared[AC_HASH_BYTES],
                             const uint8_t key_id[AC_KEY_ID_BYTES]);
