@@ -1,4 +1,4 @@
-"""Protocol v2's JSON (docs/protocol-v2.md, sections 3 and 4): strict readers, and what the core writes from. No keys."""
+"""Protocol v2's JSON (docs/protocol-v2.md, sections 3 and 4): strict readers of all that comes in. Knows no keys."""
 
 import binascii
 import json
@@ -101,10 +101,10 @@ def _strict(members: Members, what: str, error: type[RemoteProtocolError]) -> di
 
 
 def _integer(found: dict[str, Any], name: str, error: type[RemoteProtocolError]) -> int:
-    value = found.get(name)
+    value: Any = found.get(name)
     if not is_integer(value):
         raise error(f"{name!r} is missing or not an integer from 0 to 2^53-1")
-    return int(value)
+    return value  # type: ignore[no-any-return] # is_integer() has said so
 
 
 def _integer_or_null(found: dict[str, Any], name: str) -> int | None:
@@ -187,8 +187,10 @@ def _usage_of(usage: object, error: type[RemoteProtocolError]) -> UsageNumbers:
 
 
 def check_body(body: bytes, model: str, stream: bool, error: type[Exception]) -> None:
-    """What both ends ask of a request's body: a JSON object without a name twice, whose `model`, if it has one, and
-    `stream` are those of the envelope. `error` otherwise."""
+    """What both ends ask of a request's body. `error`: it does not hold.
+
+    It is a JSON object without a name twice, whose `model`, if it has one, and `stream` are those of the envelope.
+    """
     members = load_members(body, "the body", error)
     found = dict(members)
     if len(found) != len(members):

@@ -244,8 +244,8 @@ class Opener(ABC):
         """The end was reached: wipe. The caller has taken the place."""
         self.close(reading=True)
 
-    def late(self) -> None:
-        """Look at what was received behind the end: nothing, but in v2."""
+    def late(self) -> None:  # noqa: B027 - not every protocol has an end of its own
+        """Look at what was received behind the end."""
 
     def close(self, *, reading: bool = False) -> None:
         """Wipe. ConcurrentUseError: another thread is inside. `reading`: the caller is, or one who failed was."""

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from . import _core, _envelope_v2, _v2
+from . import _core, _envelope_v2, _v2, _xwing
 from ._core import SIZE_MAX, Scratch, ffi, lib
 from ._envelope_v2 import Metadata, Record, UsageNumbers
 from ._errors import EnvelopeError, FramingError, RemoteProtocolError, TruncatedStreamError
 from ._events import Chunk, Limits
-from ._keys import PublicKey
+from ._keys import PublicKey, suite_sizes
 from ._opener import Opener
 from ._sse import Decoder
 from ._typing import Buffer
@@ -37,9 +37,11 @@ class V2Opener(Opener):
     def seal_request(self, body: Buffer, node: PublicKey, metadata: Metadata) -> bytes:
         """The request's envelope. InvalidKeyError: the node's key gives an all-zero shared secret."""
         text, length = _core.lend(body, "body")
+        suite = suite_sizes(node.suite)
+        shared, enc = _xwing.encapsulate(bytes(node)) if node.suite == "X-Wing" else (b"", b"")
         model_json = _envelope_v2.write_model(metadata.model)
         native_metadata, held = _v2.lend_metadata(metadata)
-        out = bytearray(lib.ac_v2_request_max_bytes(length, len(model_json), 32))  # public: not wiped
+        out = bytearray(lib.ac_v2_request_max_bytes(length, len(model_json), suite.enc_bytes))  # public: not wiped
         out_len = ffi.new("size_t *")
         with ffi.from_buffer("uint8_t[]", out) as out_c:
             status = lib.ac_v2_request_seal(
@@ -47,12 +49,12 @@ class V2Opener(Opener):
                 out_c,
                 len(out),
                 out_len,
-                lib.AC_SUITE_X25519,
-                bytes.fromhex(node.fingerprint())[:8],
-                bytes(node),
-                ffi.NULL,
-                ffi.NULL,
-                0,
+                suite.id,
+                node.key_id,
+                ffi.NULL if enc else bytes(node),
+                shared or ffi.NULL,
+                enc or ffi.NULL,
+                len(enc),
                 native_metadata,
                 model_json,
                 len(model_json),
@@ -60,6 +62,7 @@ class V2Opener(Opener):
                 length,
             )
         del held
+        _xwing.wipe(shared)
         _core.check(status)
         limits = self._limits
         _core.check(

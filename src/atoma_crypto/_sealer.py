@@ -60,7 +60,7 @@ class Sealer(ABC):
 
     @abstractmethod
     def finish(self, usage: Usage | None) -> bytes:
-        """The end of a stream, as it is written; the sealer is closed. ConcurrentUseError: another thread is sealing."""
+        """The end of a stream, as it is written; then it can seal no more. ConcurrentUseError: a thread is sealing."""
 
     def _place(self, need: int) -> _Place:
         """Where `need` bytes can be written: the one that is there, or a larger one."""

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from . import _core, _v2
+from . import _core, _v2, _xwing
 from ._core import CData, Scratch, ffi, lib
 from ._envelope_v2 import RequestEnvelope, UsageNumbers, usage_numbers
 from ._errors import ConcurrentUseError, EnvelopeError
-from ._keys import SecretKey
+from ._keys import SecretKey, suite_sizes
 from ._sealer import Sealer, Tail
 from ._typing import Buffer, Usage
 
@@ -33,15 +33,19 @@ class V2Sealer(Sealer):
         """The body of the request, not let out yet. EnvelopeError, AuthenticationError."""
         metadata, held = _v2.lend_metadata(envelope.metadata)
         body = Scratch(max(1, lib.ac_base64_decoded_max(len(envelope.ciphertext))))
+        if key.suite == "X-Wing":
+            native, shared = ffi.NULL, key.decapsulate(envelope.enc)
+        else:
+            native, shared = key.native, b""
         status = lib.ac_v2_request_open(
             self._native,
             body.ptr,
             body.cap,
             body.len,
-            lib.AC_SUITE_X25519,
+            suite_sizes(key.suite).id,
             envelope.key_id,
-            key.native,
-            ffi.NULL,
+            native,
+            shared or ffi.NULL,
             envelope.enc,
             len(envelope.enc),
             envelope.ciphertext,
@@ -49,6 +53,7 @@ class V2Sealer(Sealer):
             metadata,
         )
         del held
+        _xwing.wipe(shared)
         if status:
             raise _v2.error(status, EnvelopeError)
         return body
@@ -70,7 +75,7 @@ class V2Sealer(Sealer):
 
     def abort(self, plaintext: bytes) -> bytes:
         """The sealed error: an event, or the one object if nothing was sealed before."""
-        if self._native.index:
+        if self._native.begun:
             return self._last(self._one(plaintext, len(plaintext), (_ABORT, ffi.NULL)))
         return self._last(self._object(_ABORT, plaintext, len(plaintext), None))
 
@@ -82,7 +87,7 @@ class V2Sealer(Sealer):
         return self._taken(place)
 
     def _last(self, raw: bytes) -> bytes:
-        try:
+        try:  # noqa: SIM105 - contextlib is not worth its import here
             self.close()
         except ConcurrentUseError:
             pass  # a thread that is about to be told that nothing more can be sealed: wiped with the session

@@ -69,7 +69,7 @@ NODE_V1: Final[Table] = {
     State.RESPOND: {"seal_response": State.DONE},
     State.STREAM: {"seal_chunk": State.STREAM, "finish": State.DONE},
 }
-# In v2 a stream says where it ends, and what comes behind that is looked at; one object can say that there is no stream.
+# In v2 a stream says where it ends, and what comes behind that is looked at; one object can say that there is none.
 CLIENT_V2: Final[Table] = {
     State.IDLE: {"seal_request": State.AWAIT_RESPONSE, "seal_request, stream": State.AWAIT_EVENTS},
     State.AWAIT_RESPONSE: {"open_response": State.DONE},

@@ -7,7 +7,6 @@ from ._core import CData, ffi, lib
 from ._envelope_v2 import Metadata, UsageNumbers
 from ._errors import RemoteProtocolError
 
-ENC_BYTES: Final = {lib.AC_SUITE_X25519: 32, lib.AC_SUITE_XWING: lib.AC_V2_MAX_ENC_BYTES}
 _FORMAT: Final = lib.AC_ERR_FORMAT
 
 
