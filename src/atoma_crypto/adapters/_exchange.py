@@ -103,7 +103,7 @@ class Exchange:
         return b'{"model":' + self._model_json + size + b"}"
 
     def take_lock(self, raw: bytes) -> None:
-        """Read the lock reply. MessageTooLargeError, EnvelopeError; no key in a suite that is accepted is the latter."""
+        """Read the lock reply. MessageTooLargeError, EnvelopeError (also: no key of an accepted suite)."""
         self.close()
         self._sealable, self._verdict = False, None
         terms = self._terms
@@ -231,8 +231,20 @@ class Exchange:
         call raises it then. After an error the exchange is closed.
         """
         if self._fault is None:
-            self._open_session().receive_data(data)
+            self._take(data)
         return self._events()
+
+    def _take(self, data: Buffer | None) -> None:
+        """None: the bytes have ended. What came behind v2's end is refused here."""
+        session = self._open_session()
+        try:
+            if data is None:
+                session.receive_eof()
+            else:
+                session.receive_data(data)
+        except BaseException:
+            self.close()
+            raise
 
     def end(self) -> bytes:
         """The stream's bytes have ended: in v1 `data: [DONE]` if the answer is whole; the exchange is over.
@@ -241,7 +253,7 @@ class Exchange:
         answer: each of its choices must have had a `finish_reason`, and there must be one, or `usage`.
         """
         if self._fault is None:
-            self._open_session().receive_eof()
+            self._take(None)
         rest = self._events()
         self.close()
         if self._terms.protocol == "v2":

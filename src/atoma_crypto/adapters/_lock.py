@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import atoma_crypto as ac
-from atoma_crypto._envelope import load_members
+from atoma_crypto._envelope import load_members, load_object
 from atoma_crypto._offers import read_offers
 from atoma_crypto._typing import Protocol
 
@@ -41,7 +41,7 @@ class Lock:
             raise ac.EnvelopeError("'stack_entry_digest' of the lock reply is no digest")  # it goes into a header
         small_id = found.get("stack_small_id")
         return cls(
-            offers=_v1_offer(found.get("public_key")) if protocol == "v1" else _offers(found.get("keys")),
+            offers=_v1_offer(found.get("public_key")) if protocol == "v1" else _offers(raw),
             stack_small_id=_small_id(small_id, "stack_small_id", protocol, optional=protocol == "v2"),
             node_small_id=_small_id(found.get("node_small_id"), "node_small_id", protocol, optional=True),
             stack_entry_digest=digest,
@@ -55,12 +55,9 @@ def _v1_offer(text: object) -> tuple[ac.KeyOffer, ...]:
     raise ac.EnvelopeError("'public_key' of the lock reply is missing or not a key")
 
 
-def _offers(keys: object) -> tuple[ac.KeyOffer, ...]:
-    if keys is None:
-        return ()
-    if not isinstance(keys, list):
-        raise ac.EnvelopeError("'keys' of the lock reply is not a list")
-    return read_offers(keys)
+def _offers(raw: bytes) -> tuple[ac.KeyOffer, ...]:
+    keys = load_object(raw, "the lock reply", ac.EnvelopeError).get("keys")  # in which objects are dicts
+    return () if keys is None else read_offers(keys)
 
 
 def _small_id(value: object, name: str, protocol: Protocol, *, optional: bool) -> int | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import atoma_crypto as ac
+from atoma_crypto._padding import PadTo, check_pad_to
 from atoma_crypto._state import CLIENT, require_protocol
 from atoma_crypto._typing import NonceReuse, Protocol, Suite
 from atoma_crypto.adapters._trust import Trust
 from atoma_crypto.attestation import Verifier
 
-PadTo: TypeAlias = Literal["auto"] | int | None
 DEFAULT_SUITES: Final[tuple[Suite, ...]] = ("X25519",)
 EXTENSION: Final = "atoma_crypto"
 """The name under which a response of a transport has its Origin."""
@@ -39,6 +39,7 @@ class Terms:
         require_protocol(self.protocol, CLIENT)
         if self.nonce_reuse not in ("warn", "error"):
             raise ValueError(f"nonce_reuse must be 'warn' or 'error', not {self.nonce_reuse!r}")
+        check_pad_to(self.pad_to)
         if not isinstance(self.limits, ac.Limits):
             raise TypeError(f"limits must be Limits, not {type(self.limits).__name__}")
         if not isinstance(self.retry_unknown_key, bool):

@@ -10,11 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import atoma_crypto as ac
+from atoma_crypto._padding import PadTo
 from atoma_crypto._typing import NonceReuse, Protocol, Suite
 from atoma_crypto.adapters._exchange import Exchange, is_lock_gone, is_refusal, write_error
 from atoma_crypto.adapters._lock import MAX_LOCK_BYTES
 from atoma_crypto.adapters._targets import Paths, Route
-from atoma_crypto.adapters._terms import DEFAULT_SUITES, EXTENSION, Origin, PadTo, Terms
+from atoma_crypto.adapters._terms import DEFAULT_SUITES, EXTENSION, Origin, Terms
 from atoma_crypto.adapters._wire import WORKER_BYTES, Async, Blocking, Wire, run_now
 from atoma_crypto.attestation import Verifier
 
@@ -84,7 +85,7 @@ class _Transport(Generic[_Inner]):
         self._begin(getattr(self._http, self._default_inner)() if inner is None else inner, terms, paths)
 
     @classmethod
-    def of_terms(cls: type[_Made], inner: _Inner, terms: Terms) -> _Made:  # type: ignore[misc] # _Made is one of these
+    def of_terms(cls: type[_Made], inner: _Inner, terms: Terms) -> _Made:
         """One on terms that are shared with others; for this package only."""
         transport = cls.__new__(cls)
         transport._begin(inner, terms, Paths())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 import atoma_crypto as ac
+from atoma_crypto._keys import SUITES
 from atoma_crypto._state import Clock
 from atoma_crypto._typing import Suite
 from atoma_crypto.attestation import AttestedKey, Verifier
@@ -63,7 +64,8 @@ class Trust:
         """
         verdict = self._kept(offer, self._clock())
         if verdict is None:
-            verdict = self._verify.verify(offer.evidence, offer, now=self._clock())
+            # nothing was challenged, so there is no evidence but what stands in the offer, as it came
+            verdict = self._verify.verify(None, offer, now=self._clock())
             if not isinstance(verdict, AttestedKey):
                 raise TypeError(f"verify() must give an AttestedKey, not {type(verdict).__name__}")
             if verdict.public_key != offer.public_key:
@@ -94,9 +96,8 @@ def check_suites(suites: Sequence[Suite]) -> None:
     """TypeError, ValueError: not one or more suites, each once."""
     if isinstance(suites, str):
         raise TypeError("suites must be a sequence of suites, not one str")
-    known = get_args(Suite)
-    if not suites or len(set(suites)) != len(suites) or not all(suite in known for suite in suites):
-        raise ValueError(f"suites must be one or more of {', '.join(known)}, in order of preference")
+    if not suites or len(set(suites)) != len(suites) or not all(suite in SUITES for suite in suites):
+        raise ValueError(f"suites must be one or more of {', '.join(SUITES)}, in order of preference")
 
 
 def _not_after(offer: ac.KeyOffer) -> float:

@@ -8,8 +8,9 @@ from types import TracebackType
 import httpx
 
 import atoma_crypto as ac
+from atoma_crypto._padding import PadTo
 from atoma_crypto._typing import NonceReuse, Protocol, Suite
-from atoma_crypto.adapters._terms import DEFAULT_SUITES, PadTo, Terms
+from atoma_crypto.adapters._terms import DEFAULT_SUITES, Terms
 from atoma_crypto.attestation import Verifier
 from atoma_crypto.sdk._endpoints import (
     ConfidentialChat,

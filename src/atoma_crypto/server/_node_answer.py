@@ -96,7 +96,8 @@ async def read(response: httpx.Response, limit: int) -> bytes:
 
 async def answered(exchange: Exchange, response: httpx.Response, limits: ac.Limits) -> Answer:
     """What a node has answered to a sealed request. FailedError, sealed by the node or not; the response is closed."""
-    status, failure, opened = response.status_code, None, None
+    status, opened = response.status_code, None
+    failure: FailedError
     async with AsyncExitStack() as held:
         held.push_async_exit(aclosing(response))
         try:

@@ -19,9 +19,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import atoma_crypto as ac
+from atoma_crypto._padding import PadTo
 from atoma_crypto._typing import NonceReuse, Protocol, Suite
 from atoma_crypto.adapters._routes import BY_CONFIDENTIAL, ENDPOINTS, Endpoint
-from atoma_crypto.adapters._terms import DEFAULT_SUITES, PadTo, Terms
+from atoma_crypto.adapters._terms import DEFAULT_SUITES, Terms
 from atoma_crypto.attestation import Verifier
 from atoma_crypto.server._http import (
     EXCEPTION_HANDLERS,
