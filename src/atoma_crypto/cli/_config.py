@@ -15,9 +15,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
+
+import atoma_crypto as ac
+from atoma_crypto._typing import Protocol, Suite
 
 _Table = TypeVar("_Table")
+_X25519_CHARS: Final = 44  # 32 bytes in base64
 _OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -68,11 +72,32 @@ def _boolean(text: str) -> bool:
     return text.lower() in {"true", "1"}
 
 
+def _one_of(kind: object) -> Callable[[str], str]:
+    """One of the words of a Literal."""
+    words = get_args(kind)
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return read
+
+
+def _public_key(text: str) -> ac.PublicKey:
+    """A key has the length of its suite."""
+    suite: Suite = "X25519" if len(text) == _X25519_CHARS else "X-Wing"
+    return ac.PublicKey.from_base64(text, suite)
+
+
 TEXT: Final = Kind("a text is needed", str, str)
 FILE: Final = Kind("the path of a file is needed", str, Path)
 BOOLEAN: Final = Kind("true or false is needed", bool, _boolean)
 INTEGER: Final = Kind("an integer is needed", int, _integer)
 SECONDS: Final = Kind("a whole number of seconds from 0 to 86400 is needed", int, _within(0, 86400))
+PROTOCOL: Final = Kind("v1 or v2 is needed", str, _one_of(Protocol))
+SUITE: Final = Kind(f"a suite is one of {', '.join(get_args(Suite))}", str, _one_of(Suite))
+PUBLIC_KEY: Final = Kind("a whole public key in base64 is needed, not its fingerprint", str, _public_key)
 PORT: Final = Kind("a port is a number from 0 to 65535", int, _within(0, 65535))
 
 
