@@ -36,6 +36,7 @@ LINES: Final = {
     "_sealer": 5,
     "_state": 6,
     "client": 6,
+    "_offers": 6,
     "keyring": 6,
     "attestation": 6,
     "attestation._policies": 6,
