@@ -18,23 +18,23 @@ __all__ = ["RedisReplayCache"]
 
 # One admission, atomic. KEYS: the birth, the id. ARGV: expires_at and the node's time, whole seconds.
 #
-# Which clock: none is trusted alone. The birth is the later of Redis's time and the node's, so that one that is slow
-# cannot make a young store look old. An entry lives by Redis's clock until expires_at, and at least KEEP seconds from
-# its admission whatever any clock says: a request is timely for no longer than LIFETIME + AHEAD, and the rest is for
-# nodes whose clocks differ.
+# Which clock: Redis's, which all nodes share, and a node whose own is more than APART seconds from it is refused. So
+# the birth is set APART seconds later than it was: until a minute after that, any node may have admitted what it was
+# sent. An entry lives by Redis's clock until expires_at, and at least KEEP seconds from its admission whatever a clock
+# says: a request is timely for no longer than LIFETIME + AHEAD, and the rest is for nodes whose clocks differ.
 #
 # The birth is kept with the run id of the server that wrote it. A server that was started anew, from nothing or from a
 # snapshot that is older than what it had admitted, and a replica that has taken over, have another one: for them the
 # store is born again.
 _ADMIT: Final = """
 local t = tonumber(redis.call('TIME')[1])
-local now = math.max(t + 1, tonumber(ARGV[2]))
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local policy = string.match(redis.call('INFO', 'memory'), 'maxmemory_policy:([%w-]+)')
 if not run or policy ~= 'noeviction' then return -2 end
+if math.abs(tonumber(ARGV[2]) - t) > APART then return -3 end
 local born, by = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%w+)$')
 if by ~= run then
-  born = string.format('%.0f', now)
+  born = string.format('%.0f', t + APART)
   redis.call('SET', KEYS[1], born .. ' ' .. run)
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
@@ -44,11 +44,12 @@ local left = string.format('%.0f', math.max(expires_at - t, KEEP) * 1000)
 if redis.call('SET', KEYS[2], '1', 'NX', 'PX', left) then return 1 end
 return 0
 """
-_KEEP: Final = 900
+_SECONDS: Final = {"LIFETIME": LIFETIME, "AHEAD": AHEAD, "APART": 30, "KEEP": 900}
 _ADMITTED: Final = 1
 _SEEN: Final = 0
 _YOUNG: Final = -1
 _EVICTS: Final = -2
+_APART: Final = -3
 
 
 class RedisReplayCache:
@@ -57,12 +58,12 @@ class RedisReplayCache:
     `client` is a URL (`redis://`, `rediss://`, `unix://`), or a `redis.Redis`, which must have a `socket_timeout`;
     `timeout`, in seconds, is for the URL's connections. Each id is a key of its own, `prefix` and 64 hex digits, which
     goes by itself after some minutes; the time of the store's birth is in `prefix` + "birth". `clock` tells this node's
-    time, in seconds since 1970.
+    time, in seconds since 1970: it and Redis's may be 30 seconds apart.
 
     It fails closed: Redis not reachable, too slow, full, read-only, or one that evicts keys (`maxmemory-policy` must be
-    `noeviction`) is ReplayStoreError, and so is, for a minute, whatever was sent before the server was started or took
-    over from another. Nothing is tried twice. A request that Redis was still to admit when the time was over is spent,
-    though it was refused here: its client seals it again.
+    `noeviction`) is ReplayStoreError, and so is what was sent until 90 seconds after the server was started, emptied or
+    took over from another. Nothing is tried twice. A request that Redis admits when the time is
+    over is spent, though it was refused here: its client seals it again.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class RedisReplayCache:
         self._client: redis.Redis | None = client
         self._prefix = prefix
         self._clock = clock
-        script = _ADMIT.replace("LIFETIME", str(LIFETIME)).replace("AHEAD", str(AHEAD)).replace("KEEP", str(_KEEP))
+        script = _ADMIT
+        for name, seconds in _SECONDS.items():
+            script = script.replace(name, str(seconds))
         self._script = client.register_script(script)
 
     def admit(self, request_id: bytes, expires_at: float) -> bool:
@@ -111,7 +114,9 @@ class RedisReplayCache:
         answer, problem = self._ask(bytes(32), 0)  # sent before any store was born
         if answer == _EVICTS:
             raise ReplayStoreError("maxmemory-policy of the replay store must be noeviction: it may forget")
-        if answer != _YOUNG:
+        if answer == _APART:
+            raise ReplayStoreError("the clocks of the replay store and of this node differ by more than 30 seconds")
+        if answer not in (_YOUNG, _SEEN):
             raise ReplayStoreError(f"the replay store does not answer as it should: {problem}")
 
     def _ask(self, request_id: bytes, expires_at: float) -> tuple[int | None, str]:
@@ -121,10 +126,10 @@ class RedisReplayCache:
             raise ReplayStoreError("this replay store is closed")
         keys = (f"{self._prefix}birth", self._prefix + request_id.hex())
         try:
-            answer: Any = self._script(keys=keys, args=(math.floor(expires_at), math.ceil(self._clock())))
+            answer: Any = self._script(keys=keys, args=(math.floor(expires_at), round(self._clock())))
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing is known to be admitted
             return None, type(exc).__name__  # redis-py's texts name hosts, and hold what was sent
-        if type(answer) is int and _EVICTS <= answer <= _ADMITTED:
+        if type(answer) is int and _APART <= answer <= _ADMITTED:
             return answer, ""
         return None, type(answer).__name__
 
