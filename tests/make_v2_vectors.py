@@ -128,20 +128,19 @@ def whole(
     *,
     suite: str = "X25519",
     body: bytes | None = None,
-    raw: Any = None,
     event: bool | None = None,
     **changes: Any,
 ) -> Vector:
-    """A request that a node takes, and its whole reply. `raw` makes other bytes of the same envelope."""
+    """A request that a node takes, and its whole reply."""
     request = sealed(name, suite, body, **changes)
     metadata, envelope = request.envelope.metadata, request.envelope
     text = v2.write_envelope(envelope)
-    opened = v2.open_request(suite, SECRETS[suite], raw(text) if raw else text, now=NOW)
+    opened = v2.open_request(suite, SECRETS[suite], text, now=NOW)
     salt = seed(name + ", salt")
     keys = v2.reply_keys(request.exported, envelope.enc, salt)
     texts = events(keys, salt, records, event=metadata["stream"] if event is None else event)
     assert v2.read_reply(request.exported, envelope.enc, metadata["stream"], b"".join(texts)) == list(records)
-    return request_part(name, request, raw(text) if raw else text, "ok") | {
+    return request_part(name, request, text, "ok") | {
         "public_key": PUBLICS[suite].hex(),
         "sk_e": None if request.sk_e is None else request.sk_e.hex(),
         "key_id": envelope.key_id.hex(),

@@ -54,7 +54,8 @@ def escaped(members: dict[str, Any]) -> str:
     """Each character of each string as its escape."""
 
     def spell(text: str) -> str:
-        return '"' + "".join(f"\\u{ord(c):04X}" for c in text) + '"'
+        units = text.encode("utf-16-be").hex().upper()
+        return '"' + "".join("\\u" + units[at : at + 4] for at in range(0, len(units), 4)) + '"'
 
     values = (spell(value) if isinstance(value, str) else json.dumps(value) for value in members.values())
     return "{" + ",".join(f"{spell(name)}:{value}" for name, value in zip(members, values, strict=True)) + "}"
@@ -64,11 +65,14 @@ def without(members: dict[str, Any], *names: str) -> str:
     return json.dumps({name: value for name, value in members.items() if name not in names})
 
 
+NULLS: Final[dict[str, Any]] = {"stack_small_id": None, "num_compute_units": None}
 FORMS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "other order": reprinted(lambda m: json.dumps(dict(reversed(m.items())))),
     "white space": lambda text: b"\t\r\n " + reprinted(lambda m: json.dumps(m, indent=1))(text) + b" \r\n\t",
     "unknown members": reprinted(with_more),
     "every character escaped": reprinted(escaped),
+    "UTF-8": reprinted(lambda m: json.dumps(m, ensure_ascii=False)),
+    "ids are absent": reprinted(lambda m: without(m, *NULLS)),
     "slashes escaped": lambda text: text.replace(b"/", rb"\/"),
 }
 
@@ -86,29 +90,11 @@ def vectors() -> Iterator[Vector]:
     yield whole("not streamed, without usage", [ANSWER._replace(usage=None)], stream=False)
     yield whole("not streamed, empty", [Record(3, EMBEDDED, b"")], stream=False, endpoint="/v1/embeddings")
     yield whole("abort, not streamed", [Record(2, None, ABORT)], stream=False)
-    yield whole("ids are null", stream(), stack_small_id=None, num_compute_units=None)
-    yield whole("ids are zero", stream(), stack_small_id=0, num_compute_units=0)
-    yield whole("ids are the largest", stream(), stack_small_id=v2.INT_MAX, num_compute_units=v2.INT_MAX)
-    yield whole(
-        "ids are absent",
-        stream(),
-        raw=reprinted(lambda m: without(m, "stack_small_id", "num_compute_units")),
-        stack_small_id=None,
-        num_compute_units=None,
-    )
-    yield whole("model is not ASCII", stream(), model_name="org/Möbius-\U0001f600\x7f\x00\u2028")
-    yield whole(
-        "envelope in UTF-8",
-        stream(),
-        raw=reprinted(lambda m: json.dumps(m, ensure_ascii=False)),
-        model_name="org/Möbius-\U0001f600",
-    )
-    yield whole("model is not normalised", stream(), model_name="e\u0301")
-    yield whole("model of 256 bytes", stream(), model_name="\u00e9" * 128)
-    yield whole("endpoint of 128 characters", stream(), endpoint="/Z9._-".ljust(128, "a"))
-    yield whole("shortest endpoint", stream(), endpoint="/")
+    for title, changes in METADATA.items():
+        request = sealed(title, **changes)
+        yield opened(title, request, v2.write_envelope(request.envelope))
     for form, raw in FORMS.items():
-        request = sealed(f"envelope: {form}")
+        request = sealed(f"envelope: {form}", **(NULLS if "absent" in form else {}), model_name="Möbius-\U0001f600")
         yield opened(f"envelope: {form}", request, raw(v2.write_envelope(request.envelope)))
     for title, body, changes in BODIES:
         request = sealed(f"body: {title}", body=body, **changes)
@@ -126,7 +112,12 @@ def vectors() -> Iterator[Vector]:
 def opened(name: str, request: Sealed, raw: bytes, now: int = NOW) -> Vector:
     """A request that a node takes, without a reply."""
     body = v2.open_request(request.suite, SECRETS[request.suite], raw, now=now).body
-    return request_part(name, request, raw, "ok", now) | {"body": shown(body)}
+    metadata = request.envelope.metadata
+    return request_part(name, request, raw, "ok", now) | {
+        "metadata": metadata,
+        "aad": v2.aad_of(metadata).hex(),
+        "body": shown(body),
+    }
 
 
 def far_records() -> Vector:
@@ -139,8 +130,18 @@ def far_records() -> Vector:
     return vector
 
 
+METADATA: Final[dict[str, dict[str, Any]]] = {
+    "ids are null": NULLS,
+    "ids are zero": {"stack_small_id": 0, "num_compute_units": 0},
+    "ids are the largest": {"stack_small_id": v2.INT_MAX, "num_compute_units": v2.INT_MAX},
+    "model is not ASCII": {"model_name": "org/Möbius-\U0001f600\x7f\x00\u2028"},
+    "model is not normalised": {"model_name": "e\u0301"},
+    "model of 256 bytes": {"model_name": "\u00e9m/" * 64},
+    "endpoint of 128 characters": {"endpoint": "/Z9._-".ljust(128, "a")},
+    "shortest endpoint": {"endpoint": "/"},
+}
 BODIES: Final[Sequence[tuple[str, bytes, dict[str, Any]]]] = (
-    ("padded with spaces", b'{"model":"m","stream":true}'.ljust(1024), {}),
+    ("padded with spaces", b'{"model":"m","stream":true}'.ljust(64), {}),
     ("white space before", b' \n{"model":"m","stream":true}', {}),
     ("no model", b'{"stream":true}', {}),
     ("model as escapes", b'{"\\u006dodel":"\\u006d","stream":true}', {}),
