@@ -56,6 +56,6 @@ def open_replay_cache(url: str) -> ac.ReplayCache:
     """The store that a URL names: `redis://`, or `rediss://` for TLS (extra `redis`). ValueError: another URL."""
     if not url.startswith(("redis://", "rediss://")):
         raise ValueError("a replay store is redis://host[:port][/number] or rediss://…")
-    from atoma_crypto.redis import RedisReplayCache  # noqa: PLC0415 - needs the extra
+    from atoma_crypto.adapters.redis import RedisReplayCache  # noqa: PLC0415 - needs the extra
 
     return RedisReplayCache(url)

@@ -53,7 +53,7 @@ class _FailedError(Exception):
 
 
 def told(session: ac.NodeSession, refusal: RefusalError) -> Response:
-    """The refusal of a request before any of its answer: sealed from v2's admission on, and in clear before, and in v1."""
+    """The refusal of a request, before any of its answer: sealed if v2 has admitted the request, and else in clear."""
     sealed = _aborted(session, refusal)
     if sealed is None:
         return error_response(refusal.status_code, refusal.code, refusal.detail, headers=refusal.headers)
@@ -76,10 +76,11 @@ class Reply:
 
     def __init__(
         self,
-        model: Model,
-        endpoint: Endpoint,
         session: ac.NodeSession,
         request: ac.Request,
+        *,
+        model: Model,
+        endpoint: Endpoint,
         counts: Counts,
         follow: Callable[[Stream], Stream],
     ) -> None:

@@ -88,7 +88,7 @@ class Joiner:
         """Give what is held, as one chunk; nothing if nothing is."""
         held, texts = self._held, self._texts
         self._held, self._texts, self._length, self._bytes = [], [], 0, 0
-        if len(held) < 2:  # noqa: PLR2004 - one is passed on byte for byte
+        if len(held) < 2:
             return held
         frame = texts[0].frame
         joined = map("".join, zip(*(text.texts for text in texts), strict=True))

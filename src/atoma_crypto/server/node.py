@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
 
 from anyio import create_task_group, sleep
 from anyio.abc import TaskGroup
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import atoma_crypto as ac
 from atoma_crypto._errors import AtomaCryptoError
+from atoma_crypto._padding import PadTo
 from atoma_crypto._typing import Protocol
 from atoma_crypto.adapters._routes import BY_PLAINTEXT, DEFAULT_TOKENS, ENDPOINTS, KEYS_PATH, LOCK_PATH, Endpoint
 from atoma_crypto.server._counts import Counts
@@ -51,7 +51,7 @@ def create_app(
     protocols: Sequence[Protocol] = ("v1", "v2"),
     signing_key: ac.SigningKey | bytes | None = None,
     replay_cache: ac.ReplayCache | None = None,
-    pad_to: Literal["auto"] | int | None = None,
+    pad_to: PadTo = None,
     coalesce: Coalesce | None = None,
     max_request_bytes: int = 32 << 20,
     limits: ac.Limits | None = None,
@@ -227,8 +227,14 @@ class _Inference:
             complete = True  # a client that has left is owed nothing more
             async with create_task_group() as group:
                 group.start_soon(cancel_when_gone, receive, group.cancel_scope)
-                follow = partial(self._follow, group)
-                reply = Reply(self._gate.model, endpoint, session, opened, self._counts, follow)
+                reply = Reply(
+                    session,
+                    opened,
+                    model=self._gate.model,
+                    endpoint=endpoint,
+                    counts=self._counts,
+                    follow=partial(self._follow, group),
+                )
                 complete = await reply(scope, receive, send)
                 group.cancel_scope.cancel()
         if not complete:
