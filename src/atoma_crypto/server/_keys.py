@@ -11,6 +11,9 @@ import atoma_crypto as ac
 from atoma_crypto._offers import write_offer
 from atoma_crypto.keyring import KeyOffer
 
+YOUNG_STORE = (
+    "the key is older than the replay store, in memory: requests of protocol v2 are refused with 503 for a minute"
+)
 # How long a key that does not rotate is offered for at a time, in seconds.
 _OFFERED_SECONDS = 3600
 
@@ -27,20 +30,27 @@ class Published:
         self._protocols = frozenset(protocols)
         self._wall_clock = wall_clock
 
-    def v1(self) -> dict[str, object]:
-        """The member of a lock reply by which v1's clients know the key: none unless v1 is spoken."""
-        return {"public_key": self._keys.public_key.to_base64()} if "v1" in self._protocols else {}
-
-    def v2(self) -> dict[str, object]:
-        """The member that holds v2's offers: none unless v2 is spoken."""
-        return {"keys": [write_offer(offer) for offer in self.offers()]} if "v2" in self._protocols else {}
+    def v1_key(self) -> ac.PublicKey | None:
+        """What v1's clients seal to."""
+        return self._keys.public_key if "v1" in self._protocols else None
 
     def offers(self) -> list[KeyOffer]:
         """What v2's clients may seal to."""
+        if "v2" not in self._protocols:
+            return []
         if isinstance(self._keys, ac.NodeKeyring):
             return [offer for offer in self._keys.offers() if offer.protocol == "v2"]
         until = int(self._wall_clock()) + _OFFERED_SECONDS
         return [KeyOffer("v2", self._keys.public_key, _OFFERED_SECONDS, until)]
+
+    def v1(self) -> dict[str, object]:
+        """The member of a lock reply by which v1's clients know the key: none unless v1 is spoken."""
+        key = self.v1_key()
+        return {} if key is None else {"public_key": key.to_base64()}
+
+    def v2(self) -> dict[str, object]:
+        """The member that holds v2's offers: none unless v2 is spoken."""
+        return {"keys": [write_offer(offer) for offer in self.offers()]} if "v2" in self._protocols else {}
 
     async def response(self, _request: Request) -> JSONResponse:
         """The offers alone, for who takes no lock yet. They are public: it needs no token."""
