@@ -12,7 +12,7 @@ from atoma_crypto.adapters.redis import RedisReplayCache
 
 
 def main(url: str, key_file: str, envelopes: str, rounds: str, first: str) -> None:
-    """Go through the file some times, from its first request that is named on, and print the opened and how many were refused."""
+    """Go through the file some times, from request `first` on; print which were opened, and how often not."""
     key = ac.SecretKey.from_bytes(Path(key_file).read_bytes())
     cache = RedisReplayCache(url, timeout=0.5)
     opened: list[int] = []

@@ -73,16 +73,16 @@ class Nodes:
 
 
 def test_two_nodes_open_each_request_once(server: RedisServer, tmp_path: Path) -> None:
-    nodes = Nodes(server, tmp_path, rounds=2)
+    nodes = Nodes(server, tmp_path, rounds=1)
     nodes.go()
     opened, refused = nodes.ended()
     assert opened == Counter(range(COUNT))
-    assert refused == {"ReplayedError": 3 * COUNT}
+    assert refused == {"ReplayedError": COUNT}
 
 
 @pytest.mark.parametrize("accident", ["killed", "emptied", "restarted"])
 def test_redis_is_lost_while_nodes_work(server: RedisServer, tmp_path: Path, accident: str) -> None:
-    nodes = Nodes(server, tmp_path, rounds=4)
+    nodes = Nodes(server, tmp_path, rounds=2)
     nodes.go()
     with server.client() as client:
         until = time.monotonic() + 30
@@ -97,7 +97,7 @@ def test_redis_is_lost_while_nodes_work(server: RedisServer, tmp_path: Path, acc
     opened, refused = nodes.ended()
     assert set(opened.values()) == {1}
     assert refused["ReplayStoreError"] > 0
-    assert sum(opened.values()) + sum(refused.values()) == 8 * COUNT
+    assert sum(opened.values()) + sum(refused.values()) == 4 * COUNT
 
 
 @pytest.mark.parametrize("saved", [False, True], ids=["empty", "from a snapshot"])
