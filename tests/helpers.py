@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import atoma_crypto as ac
 from atoma_crypto._core import ffi
-from atoma_crypto._opener import V1Opener
+from atoma_crypto._opener_v1 import V1Opener
 from atoma_crypto._state import State
 from atoma_crypto._typing import Usage
 from atoma_crypto.client import ClientSession

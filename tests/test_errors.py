@@ -119,6 +119,8 @@ def test_cryptographic_failures_cannot_be_told_apart() -> None:
 
 
 def made(cls: type[Exception]) -> Exception:
+    if cls is ac.RemoteAbortError:
+        return ac.RemoteAbortError("BAD_GATEWAY", "a message", 502)
     return cls() if cls is ac.AuthenticationError else cls("a message")
 
 

@@ -60,13 +60,13 @@ class RemoteAbortError(RemoteProtocolError):
     """
 
     def __init__(self, code: str, message: str, status: int) -> None:
-        super().__init__(f"the node has aborted: {code} ({status})")
+        super().__init__(code, message, status)
         self.code = code
         self.message = message
         self.status = status
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, int]]:
-        return type(self), (self.code, self.message, self.status)
+    def __str__(self) -> str:
+        return f"the node has aborted: {self.code} ({self.status})"
 
 
 class UnknownKeyError(RemoteProtocolError):
