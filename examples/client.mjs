@@ -4,7 +4,6 @@
 //
 // The public key is pinned: whoever stands between can read nothing, and can put no other node in its place.
 import { pathToFileURL } from "node:url";
-
 const { subtle } = globalThis.crypto;
 const SUITE_ID = 1, MAX_EVENT = 2 << 20, MAX_ANSWER = 64 << 20; // bytes
 const USAGE = ["prompt_tokens", "completion_tokens", "total_tokens"];
@@ -23,7 +22,6 @@ function unbase64(text) { // padded, nothing else in it, spare bits zero
 function isCount(value) { return Number.isSafeInteger(value) && value >= 0 && !Object.is(value, -0); }
 
 // ---- HKDF (RFC 5869) and HPKE's base mode (RFC 9180): one block is enough for all that is expanded here
-
 async function hmac(key, ...parts) {
   const handle = await subtle.importKey("raw", key, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
   return new Uint8Array(await subtle.sign("HMAC", handle, concat(...parts)));
@@ -33,7 +31,6 @@ async function expand(prk, info, length) { return (await hmac(prk, info, [1])).s
 const labeledExtract = (suite, label, ikm, salt = NO_SALT) => hmac(salt, bytes("HPKE-v1"), suite, bytes(label), ikm);
 const labeledExpand = (suite, prk, label, info, length) =>
   expand(prk, concat(number(length, 2), bytes("HPKE-v1"), suite, bytes(label), info), length);
-
 const aesKey = (raw) => subtle.importKey("raw", raw, "AES-GCM", false, ["encrypt", "decrypt"]);
 
 export async function setupSender(publicKey, info, pair) {
@@ -137,10 +134,9 @@ export async function* eventsOf(pieces) { // the data of each event, as WHATWG s
   yield* found(/\r$/);
 }
 async function* objectOf(pieces) {
-  const parts = [];
+  const parts = []; let length = 0;
   for await (const piece of pieces)
-    if (parts.push(piece) && parts.reduce((sum, { length }) => sum + length, 0) > MAX_ANSWER)
-      throw new Error("the reply is too long");
+    if (parts.push(piece) && (length += piece.length) > MAX_ANSWER) throw new Error("the reply is too long");
   yield text(concat(...parts));
 }
 
