@@ -182,7 +182,7 @@ for use in uses:
     try:
         use()
     except ImportError as error:
-        assert "atoma-crypto[pq]" in str(error) and error.__cause__ is error.__context__ is None
+        assert "atoma-crypto[pq]" in str(error) and error.__cause__ is None and error.__suppress_context__
     else:
         sys.exit("used without its library")
 print("done")

@@ -24,6 +24,7 @@ _PK_M: Final = 1184
 _CT_M: Final = 1088
 _LABEL: Final = bytes.fromhex("5c2e2f2f5e5c")
 
+_MISSING: Final = "suite X-Wing needs ML-KEM-768 from `cryptography` 48 or later: pip install 'atoma-crypto[pq]'"
 _loaded: ModuleType | None = None
 
 
@@ -31,25 +32,17 @@ def _mlkem() -> ModuleType:
     """`cryptography`'s ML-KEM. ImportError: it is not there, or not in the OpenSSL that it stands on."""
     global _loaded  # noqa: PLW0603 - there is one such module; made twice it is the same
     if _loaded is None:
-        _loaded = _imported()
-    if _loaded is None:
-        raise ImportError(
-            "suite X-Wing needs ML-KEM-768 from `cryptography` 48 or later: pip install 'atoma-crypto[pq]'"
-        )
+        try:
+            from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - the extra may be missing
+            from cryptography.hazmat.primitives.asymmetric import mlkem  # noqa: PLC0415 - the same
+        except ImportError:
+            raise ImportError(_MISSING) from None
+        try:
+            mlkem.MLKEM768PrivateKey.from_seed_bytes(bytes(64))
+        except UnsupportedAlgorithm:
+            raise ImportError(_MISSING) from None
+        _loaded = mlkem
     return _loaded
-
-
-def _imported() -> ModuleType | None:
-    try:
-        from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - the extra may be missing
-        from cryptography.hazmat.primitives.asymmetric import mlkem  # noqa: PLC0415 - the same
-    except ImportError:
-        return None
-    try:
-        mlkem.MLKEM768PrivateKey.from_seed_bytes(bytes(64))
-    except UnsupportedAlgorithm:
-        return None
-    return mlkem
 
 
 def wipe(secret: bytes) -> None:
