@@ -43,6 +43,7 @@ LINES: Final = {
     "records": 5,
     "_state": 6,
     "client": 6,
+    "_offers": 6,
     "keyring": 6,
     "attestation": 6,
     "attestation._policies": 6,
