@@ -1,6 +1,11 @@
 /* HMAC-SHA256 (RFC 2104) and HKDF-SHA256 (RFC 5869). */
 #include "ac_internal.h"
 
+/* What aci_hmac_key_init makes of an empty secret. */
+const aci_hmac_key aci_hmac_empty_key = {
+    {0xf454dead, 0x9725214f, 0x90daf2a0, 0xdf1228ea, 0x64e5750f, 0xa3924181, 0x824a932b, 0xf8e04e32},
+    {0xd385480f, 0x7abb6477, 0x37c9c538, 0x5dd82467, 0x8e043a72, 0x753434b0, 0xdeb82818, 0x361d45a6}};
+
 static void update(aci_sha256 *hash, const aci_bytes *parts, size_t count) {
   for (size_t i = 0; i < count; i++) aci_sha256_update(hash, parts[i].at, parts[i].len);
 }
@@ -85,19 +90,15 @@ void aci_hkdf_expand(uint8_t *out, size_t out_len, const aci_hmac_key *prk, cons
   aci_wipe(inner, sizeof inner); /* `hash` was wiped by aci_sha256_final, or never written */
 }
 
-/* Not needed any more: HMAC reads its input in pieces. */
-size_t ac_hkdf_scratch_bytes(size_t ikm_len, size_t info_len) { (void)ikm_len; (void)info_len; return 0; }
-
 int ac_hkdf_sha256(uint8_t *out, size_t out_len, const uint8_t *ikm, size_t ikm_len, const uint8_t *salt,
-                   size_t salt_len, const uint8_t *info, size_t info_len, uint8_t *scratch, size_t scratch_cap) {
-  (void)scratch; (void)scratch_cap;
+                   size_t salt_len, const uint8_t *info, size_t info_len) {
   if (out_len > 255 * AC_HASH_BYTES) return AC_ERR_ARGUMENT;
   const aci_bytes salt_part = {salt, salt_len}, ikm_part = {ikm, ikm_len}, info_part = {info, info_len};
-  aci_hmac_key key, prk;
-  aci_hmac_key_init(&key, &salt_part, 1);
-  aci_hkdf_extract(&prk, &key, &ikm_part, 1);
+  aci_hmac_key salt_key, prk;
+  aci_hmac_key_init(&salt_key, &salt_part, 1);
+  aci_hkdf_extract(&prk, &salt_key, &ikm_part, 1);
   aci_hkdf_expand(out, out_len, &prk, &info_part, 1);
-  aci_wipe(&key, sizeof key);
+  aci_wipe(&salt_key, sizeof salt_key);
   aci_wipe(&prk, sizeof prk);
   aci_burn_stack();
   return AC_OK;

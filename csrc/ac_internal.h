@@ -68,7 +68,8 @@ enum { /* features of x86-64; those with registers of their own only where the o
   ACI_CPU_AVX2 = 16,
   ACI_CPU_VAES = 32,
   ACI_CPU_VPCLMULQDQ = 64,
-  ACI_CPU_AVX512 = 128 /* F, BW, DQ and VL */
+  ACI_CPU_AVX512 = 128, /* F, BW, DQ and VL */
+  ACI_CPU_SHA = 256
 };
 
 /* Look, once per ac_init. 1: nothing has changed since the last time. */
@@ -135,9 +136,19 @@ const char *aci_gcm_self_test(void);
 /* AC_ERR_ARGUMENT: no such backend, or it cannot be used here. NULL: the best. */
 int aci_gcm_choose(const char *name);
 
-/* ---- ac_sha256.c (FIPS 180-4) ---- */
+/* ---- ac_sha256*.c. What these and ac_hkdf.c's leave on the stack below them, the caller burns. ---- */
 
 #define ACI_SHA256_BLOCK 64
+
+extern const uint32_t aci_sha256_k[64];
+
+typedef void (*aci_sha256_compress)(uint32_t state[8], const uint8_t *in, size_t blocks);
+#if ACI_X86_64
+void aci_sha256_compress_x86(uint32_t state[8], const uint8_t *in, size_t blocks);
+#endif
+
+/* 1: good. Chooses what is used from then on. */
+int aci_sha256_self_test(void);
 
 typedef struct aci_sha256 {
   uint32_t state[8];
@@ -149,7 +160,7 @@ void aci_sha256_init(aci_sha256 *hash);
 void aci_sha256_update(aci_sha256 *hash, const uint8_t *in, size_t in_len);
 void aci_sha256_final(aci_sha256 *hash, uint8_t out[AC_HASH_BYTES]); /* wipes `hash` */
 
-/* ---- ac_hkdf.c. What these leave on the stack below them, the caller burns. ---- */
+/* ---- ac_hkdf.c ---- */
 
 /* Inputs come in pieces, which are read one behind the other. */
 typedef struct aci_bytes {
@@ -162,6 +173,7 @@ typedef struct aci_hmac_key {
   uint32_t inner[8], outer[8];
 } aci_hmac_key;
 
+extern const aci_hmac_key aci_hmac_empty_key; /* of no bytes, or of zeros */
 void aci_hmac_key_init(aci_hmac_key *key, const aci_bytes *secret, size_t count);
 void aci_hmac(uint8_t mac[AC_HASH_BYTES], const aci_hmac_key *key, const aci_bytes *text, size_t count);
 /* HKDF (RFC 5869). The PRK that extract gives is a key of HMAC, ready for any number of expands. */

@@ -126,20 +126,20 @@ typedef struct ac_scratch {
 } ac_scratch;
 
 void ac_scratch_wipe(ac_scratch *scratch); /* its bytes, not its cap */
-/* Both digests: AC_OK or AC_ERR_PRIMITIVE. BLAKE2b is unkeyed, with a digest length of 32 (RFC 7693). */
+
+/* BLAKE2b (RFC 7693), unkeyed, with a digest length of 32: AC_OK or AC_ERR_PRIMITIVE. */
 int ac_blake2b256(uint8_t out[AC_HASH_BYTES], const uint8_t *in, size_t in_len);
-int ac_sha256(uint8_t out[AC_HASH_BYTES], const uint8_t *in, size_t in_len);
+void ac_sha256(uint8_t out[AC_HASH_BYTES], const uint8_t *in, size_t in_len); /* FIPS 180-4 */
 
 /* X25519 (RFC 7748). ac_x25519 refuses an all-zero result with AC_ERR_KEY, `shared` is then zero. */
 int ac_x25519_public(uint8_t public_key[AC_X25519_BYTES], const uint8_t secret[AC_X25519_BYTES]);
 int ac_x25519(uint8_t shared[AC_X25519_BYTES], const uint8_t secret[AC_X25519_BYTES],
               const uint8_t public_key[AC_X25519_BYTES]);
 
-/* HKDF-SHA256 (RFC 5869), extract and expand; out_len up to 255 * 32. `scratch` holds at least
- * ac_hkdf_scratch_bytes() and is wiped on return. An empty salt is 32 zero bytes, as the RFC says. */
-size_t ac_hkdf_scratch_bytes(size_t ikm_len, size_t info_len);
+/* HKDF-SHA256 (RFC 5869), extract and expand; out_len up to 255 * 32. An empty salt is 32 zero bytes, as the RFC says.
+ * `out` must not overlap `info`. */
 int ac_hkdf_sha256(uint8_t *out, size_t out_len, const uint8_t *ikm, size_t ikm_len, const uint8_t *salt,
-                   size_t salt_len, const uint8_t *info, size_t info_len, uint8_t *scratch, size_t scratch_cap);
+                   size_t salt_len, const uint8_t *info, size_t info_len);
 
 /* ---- L0: AES-256-GCM (NIST SP 800-38D), 96-bit nonces, 128-bit tags ----------------------------------------- */
 

@@ -225,10 +225,8 @@ def write_model(model: str) -> bytes:
     return json.dumps(model).encode("ascii")
 
 
-def usage_numbers(usage: Usage | None) -> UsageNumbers | None:
+def usage_numbers(usage: Usage) -> UsageNumbers:
     """The three integers in the order of the additional data. TypeError: no mapping; ValueError: other members."""
-    if usage is None:
-        return None
     if not isinstance(usage, Mapping):
         raise TypeError(f"usage must be a mapping, not {type(usage).__name__}")
     found = dict(usage)

@@ -19,8 +19,8 @@ _from_buffer: Final = ffi.from_buffer
 _BYTES: Final = ffi.typeof("uint8_t[]")
 # A scratch, and around it what a call for one event takes and reads: sealer, ptr, cap, view, and the function itself.
 _Place: TypeAlias = tuple[CData, CData, int, CData, Scratch, Any]
-# The last two arguments of what seals events: how their usage is shown, and what else the protocol has to say.
-Tail: TypeAlias = tuple[Any, Any]
+# The last two arguments of what seals events: the usage that they show, and what else the protocol has to say.
+Shown: TypeAlias = tuple[Any, Any]
 # size_t as the array module calls it
 _SIZE_T: Final = next(code for code in "QLI" if array(code).itemsize == ffi.sizeof("size_t"))
 
@@ -39,6 +39,7 @@ class Sealer(ABC):
     _event_seal: ClassVar[Any]
     _events_seal: ClassVar[Any]
     _close: ClassVar[Any]
+    _nothing_shown: ClassVar[Shown]
     _takes_empty: ClassVar[bool]  # whether an event can be of an empty plaintext
 
     def __init__(self, limits: Limits) -> None:
@@ -47,19 +48,19 @@ class Sealer(ABC):
         self._places: list[_Place] = []
 
     @abstractmethod
-    def _tail(self, usage: Usage | None) -> Tail:
-        """TypeError, ValueError: not a usage that the protocol can show."""
+    def shown(self, usage: Usage) -> Shown:
+        """To be asked for before a call is begun: it runs the caller's code. TypeError, ValueError: no usage."""
 
     @abstractmethod
-    def _size(self, length: int, lens: CData, count: int, tail: Tail) -> int:
+    def _size(self, length: int, lens: CData, count: int, shown: Shown) -> int:
         """Of `count` events, joined; SIZE_MAX: impossible."""
 
     @abstractmethod
-    def reply(self, plaintext: Buffer, usage: Usage | None) -> bytes:
+    def reply(self, plaintext: Buffer, shown: Shown | None) -> bytes:
         """The JSON object that answers a request which is not a stream."""
 
     @abstractmethod
-    def finish(self, usage: Usage | None) -> bytes:
+    def finish(self, shown: Shown | None) -> bytes:
         """The end of a stream, as it is written; then it can seal no more. ConcurrentUseError: a thread is sealing."""
 
     def _place(self, need: int) -> _Place:
@@ -86,70 +87,69 @@ class Sealer(ABC):
         self._places.append(place)
         return message  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
 
-    def event(self, plaintext: Buffer, usage: Usage | None) -> bytes:
+    def event(self, plaintext: Buffer, shown: Shown | None) -> bytes:
         """One finished SSE event. ValueError: it would be longer than the limit; nothing was spent."""
-        if usage is not None or type(plaintext) is not bytes:
-            return self._event(plaintext, usage)
+        if shown is not None or type(plaintext) is not bytes:
+            return self._event(plaintext, shown)
         try:
             place = self._places.pop()
         except IndexError:  # the first one, or another thread has it
-            return self._event(plaintext, usage)
+            return self._event(plaintext, shown)
         native, ptr, cap, view, _, seal = place
         written = seal(native, ptr, cap, plaintext, len(plaintext))
         if written < 0:
             if written not in (_CAPACITY, _ARGUMENT):
                 raise _core.error(written)
             self._places.append(place)
-            return self._event(plaintext, usage)
+            return self._event(plaintext, shown)
         event = view[:written]
         self._places.append(place)
         return event  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
 
-    def _event(self, plaintext: Buffer, usage: Usage | None) -> bytes:
+    def _event(self, plaintext: Buffer, shown: Shown | None) -> bytes:
         """As `event`, from any buffer, of any size."""
         text, length = _core.lend(plaintext, "plaintext")
-        tail = self._tail(usage)
         if not length and not self._takes_empty:
             raise ValueError("the plaintext of an event must not be empty")
-        return self._one(text, length, tail)
+        return self._one(text, length, shown or self._nothing_shown)
 
-    def _one(self, text: CData, length: int, tail: Tail) -> bytes:
+    def _one(self, text: CData, length: int, shown: Shown) -> bytes:
         lens = ffi.new("size_t *", length)
-        need = self._size(length, lens, 1, tail)
+        need = self._size(length, lens, 1, shown)
         if need > self._max_event_bytes:
             raise ValueError(f"the event would be longer than the limit of {self._max_event_bytes} bytes")
         place = self._place(need)
         native, ptr, cap, _, scratch, _ = place
-        _core.check(self._events_seal(native, ptr, cap, scratch.len, text, length, lens, 1, *tail))
+        _core.check(self._events_seal(native, ptr, cap, scratch.len, text, length, lens, 1, *shown))
         return self._taken(place)
 
-    def events(self, plaintexts: Sequence[Buffer], usage: Usage | None) -> bytes:
+    def events(self, plaintexts: Sequence[Buffer], shown: Shown | None) -> bytes:
         """All of them, or none, joined. Errors as for one."""
         parts = list(plaintexts)
-        tail = self._tail(usage)
+        shown = shown or self._nothing_shown
         if not parts:
             return b""
         if memoryview in map(type, parts):  # whose len() need not be its bytes
-            return self._events(parts, tail)
+            return self._events(parts, shown)
         try:  # copied once: they may change under us
             joined = b"".join(parts)
             lens = array(_SIZE_T, map(len, parts))
         except TypeError:  # it says which of them is at fault
-            return self._events(parts, tail)
+            return self._events(parts, shown)
         try:
             place = self._places.pop()
         except IndexError:  # the first one, or another thread has it
-            return self._events(parts, tail)
+            return self._events(parts, shown)
         native, ptr, cap, _, scratch, _ = place
         lens_c = ffi.from_buffer("size_t[]", lens)
-        status = self._events_seal(native, ptr, cap, scratch.len, joined, len(joined), lens_c, len(lens), *tail)
+        status = self._events_seal(native, ptr, cap, scratch.len, joined, len(joined), lens_c, len(lens), *shown)
         if status in (_CAPACITY, _ARGUMENT):
             self._places.append(place)
-            return self._events(parts, tail)
+            return self._events(parts, shown)
         _core.check(status)
         return self._taken(place)
 
-    def _events(self, plaintexts: list[Buffer], tail: Tail) -> bytes:
+    def _events(self, plaintexts: list[Buffer], shown: Shown) -> bytes:
         """As `events`, of any size."""
         for plaintext in plaintexts:
             _core.lend(plaintext, "each plaintext")
@@ -158,12 +158,12 @@ class Sealer(ABC):
             raise ValueError("the plaintext of an event must not be empty")
         joined = b"".join(parts)
         longest = max(map(len, parts))
-        if self._size(longest, ffi.new("size_t *", longest), 1, tail) > self._max_event_bytes:
+        if self._size(longest, ffi.new("size_t *", longest), 1, shown) > self._max_event_bytes:
             raise ValueError(f"an event would be longer than the limit of {self._max_event_bytes} bytes")
         lens = ffi.new("size_t[]", list(map(len, parts)))
-        place = self._place(self._size(len(joined), lens, len(lens), tail))
+        place = self._place(self._size(len(joined), lens, len(lens), shown))
         native, ptr, _, _, scratch, _ = place
-        status = self._events_seal(native, ptr, scratch.cap, scratch.len, joined, len(joined), lens, len(lens), *tail)
+        status = self._events_seal(native, ptr, scratch.cap, scratch.len, joined, len(joined), lens, len(lens), *shown)
         _core.check(status)
         return self._taken(place)
 
@@ -183,6 +183,7 @@ class V1Sealer(Sealer):
     _event_seal = lib.ac_v1_event_seal
     _events_seal = lib.ac_v1_events_seal
     _close = lib.ac_v1_sealer_close
+    _nothing_shown = b"", 0
     _takes_empty = True
 
     def open_request(self, envelope: _envelope.RequestEnvelope, key: CData, signing: SigningKey | None) -> bytes:
@@ -203,25 +204,26 @@ class V1Sealer(Sealer):
         _core.check(status)
         return bytes(body.view[: body.len[0]])
 
-    def _tail(self, usage: Usage | None) -> Tail:
+    def shown(self, usage: Usage) -> Shown:
+        """As every sealer's: any JSON mapping."""
         usage_json = _envelope.write_usage(usage)
         return usage_json, len(usage_json)
 
-    def _size(self, length: int, lens: CData, count: int, tail: Tail) -> int:
-        return lib.ac_v1_events_bytes(self._native, length, lens, count, tail[1])
+    def _size(self, length: int, lens: CData, count: int, shown: Shown) -> int:
+        return lib.ac_v1_events_bytes(self._native, length, lens, count, shown[1])
 
-    def reply(self, plaintext: Buffer, usage: Usage | None) -> bytes:
+    def reply(self, plaintext: Buffer, shown: Shown | None) -> bytes:
         """As every sealer's."""
         text, length = _core.lend(plaintext, "body")
-        tail = self._tail(usage)
-        place = self._place(lib.ac_v1_reply_bytes(self._native, length, tail[1]))
+        shown = shown or self._nothing_shown
+        place = self._place(lib.ac_v1_reply_bytes(self._native, length, shown[1]))
         native, ptr, _, _, scratch, _ = place
-        _core.check(lib.ac_v1_reply_seal(native, ptr, scratch.cap, scratch.len, text, length, *tail))
+        _core.check(lib.ac_v1_reply_seal(native, ptr, scratch.cap, scratch.len, text, length, *shown))
         return self._taken(place)
 
-    def finish(self, usage: Usage | None) -> bytes:
+    def finish(self, shown: Shown | None) -> bytes:
         """v1's wire has no end: nothing is written. LocalProtocolError: `usage` must have gone with a chunk."""
-        if usage is not None:
+        if shown is not None:
             raise LocalProtocolError("protocol v1 has no final event: give usage to the last seal_chunk")
         self.close()
         return b""

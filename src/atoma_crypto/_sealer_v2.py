@@ -4,17 +4,16 @@ from typing import Final
 
 from . import _core, _v2, _xwing
 from ._core import CData, Scratch, ffi, lib
-from ._envelope_v2 import RequestEnvelope, UsageNumbers, usage_numbers
+from ._envelope_v2 import RequestEnvelope, usage_numbers
 from ._errors import ConcurrentUseError, EnvelopeError
 from ._keys import SecretKey, suite_sizes
-from ._sealer import Sealer, Tail
+from ._sealer import Sealer, Shown
 from ._typing import Buffer, Usage
 
 _MORE: Final = lib.AC_FLAG_MORE
 _END: Final = lib.AC_FLAG_END
 _ABORT: Final = lib.AC_FLAG_ABORT
 _WHOLE: Final = lib.AC_FLAG_WHOLE
-_NO_USAGE: Final = (_MORE, ffi.NULL)
 
 
 class V2Sealer(Sealer):
@@ -27,6 +26,7 @@ class V2Sealer(Sealer):
     _event_seal = lib.ac_v2_event_seal
     _events_seal = lib.ac_v2_events_seal
     _close = lib.ac_v2_sealer_close
+    _nothing_shown = _MORE, ffi.NULL
     _takes_empty = False
 
     def open_request(self, envelope: RequestEnvelope, key: SecretKey) -> Scratch:
@@ -58,29 +58,29 @@ class V2Sealer(Sealer):
             raise _v2.error(status, EnvelopeError)
         return body
 
-    def _tail(self, usage: Usage | None) -> Tail:
-        return _NO_USAGE if usage is None else (_MORE, _v2.lend_usage(usage_numbers(usage)))
+    def shown(self, usage: Usage) -> Shown:
+        """As every sealer's: the three integers, and nothing else."""
+        return _MORE, _v2.lend_usage(usage_numbers(usage))
 
-    def _size(self, length: int, lens: CData, count: int, tail: Tail) -> int:
-        return lib.ac_v2_events_bytes(self._native, length, lens, count, *tail)
+    def _size(self, length: int, lens: CData, count: int, shown: Shown) -> int:
+        return lib.ac_v2_events_bytes(self._native, length, lens, count, *shown)
 
-    def reply(self, plaintext: Buffer, usage: Usage | None) -> bytes:
+    def reply(self, plaintext: Buffer, shown: Shown | None) -> bytes:
         """As every sealer's."""
         text, length = _core.lend(plaintext, "body")
-        return self._object(_WHOLE, text, length, usage_numbers(usage))
+        return self._object(_WHOLE, text, length, (shown or self._nothing_shown)[1])
 
-    def finish(self, usage: Usage | None) -> bytes:
+    def finish(self, shown: Shown | None) -> bytes:
         """The final event."""
-        return self._last(self._one(b"", 0, (_END, _v2.lend_usage(usage_numbers(usage)))))
+        return self._last(self._one(b"", 0, (_END, (shown or self._nothing_shown)[1])))
 
     def abort(self, plaintext: bytes) -> bytes:
         """The sealed error: an event, or the one object if nothing was sealed before."""
         if self._native.begun:
             return self._last(self._one(plaintext, len(plaintext), (_ABORT, ffi.NULL)))
-        return self._last(self._object(_ABORT, plaintext, len(plaintext), None))
+        return self._last(self._object(_ABORT, plaintext, len(plaintext), ffi.NULL))
 
-    def _object(self, flag: int, text: CData, length: int, numbers: UsageNumbers | None) -> bytes:
-        usage = _v2.lend_usage(numbers)
+    def _object(self, flag: int, text: CData, length: int, usage: CData) -> bytes:
         place = self._place(lib.ac_v2_object_bytes(length, flag, usage))
         native, ptr, _, _, scratch, _ = place
         _core.check(lib.ac_v2_object_seal(native, ptr, scratch.cap, scratch.len, flag, text, length, usage))

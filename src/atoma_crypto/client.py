@@ -115,7 +115,7 @@ class ClientSession(Session):
             raise TypeError(f"body must be bytes, bytearray or memoryview, not {type(body).__name__}")
         self._begin("seal_request, stream" if stream else "seal_request")
         try:
-            raw = self._seal(bytes(body), stream, num_compute_units)
+            raw = self._seal(body, stream, num_compute_units)
             self._step("seal_request, stream" if stream else "seal_request")
         except BaseException as exc:
             self._judge(exc)
@@ -124,17 +124,17 @@ class ClientSession(Session):
             self._end()
         return raw
 
-    def _seal(self, body: bytes, stream: bool, num_compute_units: int | None) -> bytes:
-        opener, padded = self._opener, pad_request(body, self._pad_to)
+    def _seal(self, body: Buffer, stream: bool, num_compute_units: int | None) -> bytes:
+        opener, text, padded = self._opener, bytes(body), pad_request(body, self._pad_to)
         if isinstance(opener, V2Opener):
-            _envelope_v2.check_body(body, self._model, stream, LocalProtocolError)
+            _envelope_v2.check_body(text, self._model, stream, LocalProtocolError)
             sent_at = math.floor(self._clock())
             self._check_integer(sent_at, "the clock's time")
             metadata = _envelope_v2.Metadata(
                 self._endpoint, self._model, self._stack_small_id, num_compute_units, stream, sent_at
             )
             return opener.seal_request(padded, self._node, metadata)
-        if _envelope.body_stream(body, LocalProtocolError) is not stream:
+        if _envelope.body_stream(text, LocalProtocolError) is not stream:
             raise LocalProtocolError(f"stream is {stream}, but the body says otherwise")
         return opener.seal_request(
             padded,

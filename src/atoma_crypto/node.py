@@ -175,9 +175,10 @@ class NodeSession(Session):
 
     def seal_response(self, body: Buffer, usage: Usage | None = None) -> bytes:
         """The JSON object that answers a request which is not a stream. `usage` is shown in clear, for billing."""
+        shown = None if usage is None else self._sealer.shown(usage)
         self._begin("seal_response")
         try:
-            raw = self._sealer.reply(pad_record(body, self._pad_to), usage)
+            raw = self._sealer.reply(pad_record(body, self._pad_to), shown)
             self._step("seal_response")
             self._sealer.close()
         except BaseException as exc:
@@ -194,12 +195,13 @@ class NodeSession(Session):
         ValueError: the event would be longer than `limits.max_event_bytes`, or in v2 the plaintext is empty.
         LimitExceededError: 2^32 chunks or 2^36 bytes were sealed.
         """
+        shown = None if usage is None else self._sealer.shown(usage)
         if self._inside or "seal_chunk" not in self._allowed:
             self._require("seal_chunk")
         try:
             if self._pad_to is not None:
                 plaintext = pad_record(plaintext, self._pad_to)
-            return self._sealer.event(plaintext, usage)
+            return self._sealer.event(plaintext, shown)
         except BaseException as exc:
             self._judge(exc)
             if type(exc) is LocalProtocolError:  # the core had been closed: by another thread, which is to be named
@@ -212,11 +214,12 @@ class NodeSession(Session):
             isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence)
         ):
             raise TypeError("plaintexts must be a sequence of buffers")
+        shown = None if usage is None else self._sealer.shown(usage)
         self._begin("seal_chunk")
         try:
             if self._pad_to is not None:
                 plaintexts = [pad_record(plaintext, self._pad_to) for plaintext in plaintexts]
-            return self._sealer.events(plaintexts, usage)
+            return self._sealer.events(plaintexts, shown)
         except BaseException as exc:
             self._judge(exc)
             raise
@@ -228,9 +231,10 @@ class NodeSession(Session):
 
         v1's wire has no end: b"", and `usage` must have gone with a chunk (LocalProtocolError).
         """
+        shown = None if usage is None else self._sealer.shown(usage)
         self._begin("finish")
         try:
-            event = self._sealer.finish(usage)  # which a seal_chunk in another thread refuses
+            event = self._sealer.finish(shown)  # which a seal_chunk in another thread refuses
             self._step("finish")
         except BaseException as exc:
             self._judge(exc)
@@ -245,9 +249,9 @@ class NodeSession(Session):
         `code` is 1 to 64 of A-Z, 0-9 and _; `message` up to 1024 characters for the client's user; `status` is the HTTP
         status that it stands for, 400 to 599. v1 cannot say it: LocalProtocolError; cut the connection instead.
         """
-        told = _envelope_v2.write_abort(code, message, status)
         self._begin("abort")
         try:
+            told = _envelope_v2.write_abort(code, message, status)
             sealer = self._sealer
             assert isinstance(sealer, V2Sealer)  # noqa: S101 - no state of v1 allows it
             raw = sealer.abort(bytes(pad_record(told, self._pad_to)))
