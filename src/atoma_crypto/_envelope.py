@@ -26,6 +26,10 @@ def _bound(text: bytes | str, what: str, error: type[Exception]) -> None:
 
 # An object as the pairs that it is written as, so that members that stand twice are seen; an array stays a list.
 _PAIRS: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant)
+# The same for messages of ours, in which no number is less than 0: Python would read -0 as 0.
+_MESSAGE: Final = json.JSONDecoder(
+    object_pairs_hook=tuple, parse_constant=_no_constant, parse_int=lambda text: -1 if text == "-0" else int(text)
+)
 _PLAIN: Final = json.JSONDecoder(parse_constant=_no_constant)
 
 
@@ -58,7 +62,8 @@ def load_members(text: bytes | str, what: str, error: type[Exception]) -> Member
 def read_members(text: bytes | str, what: str, error: type[Exception]) -> Members:
     """As above, of a message, whose members are few. `error` also for one that has too many."""
     _bound(text, what, error)
-    return load_members(text, what, error)
+    members: Members = _load(_MESSAGE, tuple, text, what, error)
+    return members
 
 
 def _known(members: Members, names: frozenset[str], what: str, error: type[Exception]) -> dict[str, Any]:

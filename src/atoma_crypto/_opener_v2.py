@@ -8,7 +8,7 @@ from ._envelope_v2 import Metadata, Record, UsageNumbers
 from ._errors import EnvelopeError, FramingError, RemoteProtocolError, TruncatedStreamError
 from ._events import Chunk, Limits
 from ._keys import PublicKey, suite_sizes
-from ._opener import Opener
+from ._opener import Opener, new_chunk
 from ._sse import Decoder
 from ._typing import Buffer
 
@@ -103,13 +103,20 @@ class V2Opener(Opener):
 
     def _append(self, scratch: Scratch) -> None:
         events, view = self._events, scratch.view
-        spans = iter(ffi.unpack(events.spans, _SPAN * events.count) if events.count else ())
+        spans = ffi.unpack(events.spans, _SPAN * events.count) if events.count else ()
         begin = 0
-        for length, flag, has_usage, *numbers in zip(*[spans] * _SPAN, strict=True):
+        for at, (length, flag, has_usage) in enumerate(
+            zip(spans[::_SPAN], spans[1::_SPAN], spans[2::_SPAN], strict=True)
+        ):
             end = begin + length
-            chunk = self._take_record(view[begin:end], flag, tuple(numbers) if has_usage else None)
-            if chunk is not None:
-                self.ready.append(chunk)
+            if flag or has_usage:
+                usage = tuple(spans[_SPAN * at + 3 : _SPAN * (at + 1)]) if has_usage else None
+                chunk = self._take_record(view[begin:end], flag, usage)
+                if chunk is not None:
+                    self.ready.append(chunk)
+            else:
+                self.ready.append(new_chunk(Chunk, (view[begin:end], self.chunk_count, None)))
+                self.chunk_count += 1
             begin = end
 
     def _open_text(self, text: str) -> Chunk | None:

@@ -69,12 +69,13 @@ NODE_V1: Final[Table] = {
     State.RESPOND: {"seal_response": State.DONE},
     State.STREAM: {"seal_chunk": State.STREAM, "finish": State.DONE},
 }
-# In v2 a stream says where it ends, and what comes behind that is looked at; one object can say that there is none.
+# In v2 a stream says where it ends, and what comes behind that is looked at; one object can say that there is none,
+# and nothing else.
 CLIENT_V2: Final[Table] = {
     State.IDLE: {"seal_request": State.AWAIT_RESPONSE, "seal_request, stream": State.AWAIT_EVENTS},
     State.AWAIT_RESPONSE: {"open_response": State.DONE},
     State.AWAIT_EVENTS: {
-        "open_response": State.DONE,
+        "open_response": State.FAILED,
         "receive_data": State.AWAIT_EVENTS,
         "receive_eof": State.EVENTS_ENDED,
         "next_event": State.AWAIT_EVENTS,

@@ -40,5 +40,5 @@ def lend_usage(numbers: UsageNumbers | None) -> CData:
 def error(status: int, malformed: type[RemoteProtocolError]) -> Exception:
     """As `_core.error`, in the words of v2's records."""
     if status == _FORMAT:
-        return malformed("malformed base64 or JSON, or a record that cannot stand here")
+        return malformed("malformed, or a record that cannot stand here")
     return _core.error(status)
