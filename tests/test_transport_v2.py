@@ -37,7 +37,11 @@ TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"ty
 
 
 def v2_client(kind: str, url: str, node: Node, **options: Any) -> Any:
-    return openai_client(kind, url, **({"protocol": "v2", "verify": node.policy} | options))
+    return openai_client(kind, url, **speaking(node) | options)
+
+
+def speaking(node: Node) -> dict[str, Any]:
+    return {"protocol": "v2", "verify": node.policy}
 
 
 def text_of(chunks: list[Any]) -> str:
@@ -192,7 +196,7 @@ def test_a_sealed_error_in_the_middle_of_a_stream(kind: str) -> None:
 
 async def get(kind: str, url: str, node: Node, body: dict[str, Any], **options: Any) -> Any:
     """The response itself, read."""
-    library, ours = transport(kind, **({"protocol": "v2", "verify": node.policy} | options))
+    library, ours = transport(kind, **speaking(node) | options)
     client = (library.AsyncClient if kind.endswith("async") else library.Client)(transport=ours)
     try:
         return await result(client.post(f"{url}/v1/chat/completions", json=body))

@@ -60,10 +60,10 @@ def _honest_at_first(middle: Middle) -> None:
 def ask(middle: Middle, kind: str, *, stream: bool, **options: Any) -> tuple[list[str], BaseException | None]:
     """The content of each chunk, or the id of the whole answer; and what was raised."""
     got: list[str] = []
-    options = {"protocol": "v2", "verify": POLICY} | options
+    speaking: dict[str, Any] = {"protocol": "v2", "verify": POLICY}
 
     async def run() -> None:
-        async with openai_client(kind, middle.url, **options) as client:
+        async with openai_client(kind, middle.url, **speaking | options) as client:
             messages = [{"role": "user", "content": CANARY}]
             if not stream:
                 got.append((await chat(client, messages=messages)).id)
@@ -333,12 +333,13 @@ def test_what_comes_behind_the_end_is_refused_and_does_not_unsay_it(middle: Midd
     middle.on_answer = lambda p: p.but([*p.events, p.events[-1]])
     _, ours = transport("httpx", protocol="v2", verify=POLICY)
     received: list[bytes] = []
+    body = {"model": "m", "messages": [], "stream": True}
     with (
         httpx.Client(transport=ours, base_url=middle.url) as client,
-        client.stream("POST", "/v1/chat/completions", json={"model": "m", "messages": [], "stream": True}) as response,
+        client.stream("POST", "/v1/chat/completions", json=body) as response,
+        pytest.raises(ac.FramingError),
     ):
-        with pytest.raises(ac.FramingError):
-            received.extend(response.iter_raw())
+        received.extend(response.iter_raw())
     got = b"".join(received)
     assert got.endswith(b"\n\ndata: [DONE]\n\n")
     assert got.count(b"data: ") == len(STREAM) + 1

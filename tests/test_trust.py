@@ -37,7 +37,8 @@ class Policy:
         if "error" in self.instead:
             raise self.instead["error"]
         verdict = AttestedKey(self.instead.get("key", offer.public_key), {"n": len(self.asked)}, now + self.lasting)
-        return self.instead.get("verdict", verdict)
+        given: AttestedKey = self.instead.get("verdict", verdict)
+        return given
 
 
 def trusting(policy: Any = None, suites: Any = ("X25519",)) -> tuple[Trust, Policy, Clock]:
