@@ -84,9 +84,9 @@ def test_usage_goes_with_the_event_that_tells_it_and_with_the_end() -> None:
     assert ended(session, response.content)[1] == ac.EndOfStream(4, MORE_USAGE)
 
 
-FITTING = {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12}
-EMBEDDED = {"prompt_tokens": 8, "completion_tokens": 0, "total_tokens": 8}
-USAGES: Sequence[tuple[dict[str, object], dict[str, int] | None]] = (
+FITTING: dict[str, Any] = {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12}
+EMBEDDED: dict[str, Any] = {"prompt_tokens": 8, "completion_tokens": 0, "total_tokens": 8}
+USAGES: Sequence[tuple[dict[str, Any], dict[str, int] | None]] = (
     (FITTING | {"prompt_tokens_details": {"cached_tokens": 1}, "cost": 0.5}, FITTING),
     ({"prompt_tokens": 8, "total_tokens": 8}, EMBEDDED),
     ({"prompt_tokens": 8, "completion_tokens": None, "total_tokens": 8}, EMBEDDED),
@@ -337,7 +337,7 @@ def test_the_application_raises_only_where_it_has_to_cut() -> None:
 
         with serving(watched) as url:
             for protocol, expected in (("v2", []), ("v1", [StreamAbortedError])):
-                with Client(url, protocol=protocol) as client:  # type: ignore[arg-type] # one of two words
+                with Client(url, protocol=protocol) as client:
                     client.lock()
                     sealed = client.session().seal_request(request_body(stream=True), stream=True)
                     with connected(url) as connection:
