@@ -23,7 +23,7 @@ data: {"ciphertext","nonce","usage":{"prompt_tokens","completion_tokens","total_
 "signature","response_hash"}
 """
 _WORD = re.compile(r"[^\W\d_]+")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}={0,2}")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}={0,2}|[A-Za-z0-9+/]{11}=")  # the shortest are v2's key ids: 8 bytes
 _CHUNK_SIZE = re.compile(rb"^[0-9a-f]+\r$", re.MULTILINE)  # HTTP's, in hexadecimal: some of them are words
 
 # In that much random text a shorter word would turn up by itself now and then.

@@ -36,7 +36,7 @@ PROMPTS = (
     "I am afraid that someone between us reads this.",
     "So what does the router see?",
 )
-OLD_PROMPT = "And what does it see of an old client?"
+OLD_PROMPT = "And the hash that an old client sends?"
 _WORD_SECONDS = 0.07  # the pace of a reader, for a terminal; a log does not wait
 _START_SECONDS = 10.0
 _REPLAYS = 5  # so that the median tells of warm code
