@@ -190,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         assert why[told]
 
 
-Machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 TestAnyOrder = Machine.TestCase
 
 
