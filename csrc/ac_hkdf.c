@@ -1,6 +1,11 @@
 /* HMAC-SHA256 (RFC 2104) and HKDF-SHA256 (RFC 5869). */
 #include "ac_internal.h"
 
+/* What aci_hmac_key_init makes of an empty secret. */
+const aci_hmac_key aci_hmac_empty_key = {
+    {0xf454dead, 0x9725214f, 0x90daf2a0, 0xdf1228ea, 0x64e5750f, 0xa3924181, 0x824a932b, 0xf8e04e32},
+    {0xd385480f, 0x7abb6477, 0x37c9c538, 0x5dd82467, 0x8e043a72, 0x753434b0, 0xdeb82818, 0x361d45a6}};
+
 static void update(aci_sha256 *hash, const aci_bytes *parts, size_t count) {
   for (size_t i = 0; i < count; i++) aci_sha256_update(hash, parts[i].at, parts[i].len);
 }

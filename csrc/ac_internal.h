@@ -173,6 +173,7 @@ typedef struct aci_hmac_key {
   uint32_t inner[8], outer[8];
 } aci_hmac_key;
 
+extern const aci_hmac_key aci_hmac_empty_key; /* of no bytes, or of zeros */
 void aci_hmac_key_init(aci_hmac_key *key, const aci_bytes *secret, size_t count);
 void aci_hmac(uint8_t mac[AC_HASH_BYTES], const aci_hmac_key *key, const aci_bytes *text, size_t count);
 /* HKDF (RFC 5869). The PRK that extract gives is a key of HMAC, ready for any number of expands. */

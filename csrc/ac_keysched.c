@@ -26,21 +26,34 @@ wipe:
 
 static const aci_bytes kem_suite = BYTES("KEM\x00\x20"); /* DHKEM(X25519, HKDF-SHA256) */
 
-/* The suite_id of the key schedule: KEM, HKDF-SHA256, AES-256-GCM; {NULL, 0}: no such suite. */
-static aci_bytes hpke_suite(uint32_t suite) {
-  static const aci_bytes x25519 = BYTES("HPKE\x00\x20\x00\x01\x00\x02"), xwing = BYTES("HPKE\x64\x7a\x00\x01\x00\x02");
-  return suite == AC_SUITE_X25519 ? x25519 : suite == AC_SUITE_XWING ? xwing : (aci_bytes){NULL, 0};
+/* What the key schedule knows of a suite. */
+typedef struct hpke_suite {
+  aci_bytes id;                       /* suite_id: KEM, HKDF-SHA256, AES-256-GCM */
+  uint8_t psk_id_hash[AC_HASH_BYTES]; /* LabeledExtract("", "psk_id_hash", "") */
+} hpke_suite;
+
+static const hpke_suite x25519_suite = {
+    BYTES("HPKE\x00\x20\x00\x01\x00\x02"),
+    {0x4c, 0xe5, 0x47, 0x2e, 0xcd, 0xd5, 0x09, 0x3b, 0xa0, 0xae, 0xcb, 0x8f, 0x87, 0x1f, 0xf1, 0x3f,
+     0x1f, 0xbc, 0x90, 0xee, 0x76, 0xf0, 0xe1, 0x8a, 0xce, 0x1a, 0x1b, 0x7e, 0x56, 0x5b, 0xaf, 0xa3}};
+static const hpke_suite xwing_suite = {
+    BYTES("HPKE\x64\x7a\x00\x01\x00\x02"),
+    {0xbc, 0xc3, 0xfc, 0xa5, 0x5d, 0x6d, 0x27, 0x60, 0x85, 0xe2, 0xea, 0xb4, 0xb5, 0x56, 0x5d, 0x37,
+     0x0f, 0xca, 0x95, 0x06, 0x9e, 0xe7, 0xbe, 0xbb, 0x0a, 0x19, 0x7b, 0x25, 0x56, 0xa5, 0x83, 0x9f}};
+
+/* NULL: no such suite. */
+static const hpke_suite *suite_of(uint32_t suite) {
+  return suite == AC_SUITE_X25519 ? &x25519_suite : suite == AC_SUITE_XWING ? &xwing_suite : NULL;
 }
 
 /* ExtractAndExpand (section 4.1). */
 static void extract_and_expand(uint8_t shared[AC_HASH_BYTES], const uint8_t dh[AC_X25519_BYTES],
                                const uint8_t enc[AC_X25519_BYTES], const uint8_t public_key[AC_X25519_BYTES]) {
   static const uint8_t length[2] = {0, AC_HASH_BYTES};
-  aci_hmac_key no_salt, eae_prk;
+  aci_hmac_key eae_prk;
   /* eae_prk = LabeledExtract("", "eae_prk", dh) */
   const aci_bytes ikm[] = {VERSION, kem_suite, BYTES("eae_prk"), {dh, AC_X25519_BYTES}};
-  aci_hmac_key_init(&no_salt, NULL, 0);
-  aci_hkdf_extract(&eae_prk, &no_salt, ikm, 4);
+  aci_hkdf_extract(&eae_prk, &aci_hmac_empty_key, ikm, 4);
   /* shared_secret = LabeledExpand(eae_prk, "shared_secret", kem_context = enc || pkRm, 32) */
   const aci_bytes info[] = {{length, 2}, VERSION, kem_suite, BYTES("shared_secret"),
                             {enc, AC_X25519_BYTES}, {public_key, AC_X25519_BYTES}};
@@ -92,19 +105,17 @@ static void labeled_expand(uint8_t *out, size_t out_len, const aci_hmac_key *prk
 int aci_hpke_schedule(ac_aes256gcm *aes, uint8_t base_nonce[AC_NONCE_BYTES], uint8_t exporter_secret[AC_HASH_BYTES],
                       uint32_t suite, const uint8_t shared[AC_HASH_BYTES], const uint8_t *info, size_t info_len) {
   static const aci_bytes label_key = BYTES("key"), label_base_nonce = BYTES("base_nonce"), label_exp = BYTES("exp");
-  const aci_bytes suite_id = hpke_suite(suite);
-  if (suite_id.at == NULL) return AC_ERR_ARGUMENT;
-  aci_hmac_key no_salt, shared_key, secret;
+  const hpke_suite *const known = suite_of(suite);
+  if (known == NULL) return AC_ERR_ARGUMENT;
+  const aci_bytes suite_id = known->id;
+  aci_hmac_key shared_key, secret;
   uint8_t context[1 + 2 * AC_HASH_BYTES] = {0}; /* mode_base || psk_id_hash || info_hash */
   uint8_t key[AC_KEY_BYTES];
 
-  aci_hmac_key_init(&no_salt, NULL, 0);
-  /* psk_id_hash = LabeledExtract("", "psk_id_hash", psk_id) */
-  const aci_bytes psk_id_ikm[] = {VERSION, suite_id, BYTES("psk_id_hash")};
-  aci_hmac(context + 1, &no_salt, psk_id_ikm, 3);
+  memcpy(context + 1, known->psk_id_hash, AC_HASH_BYTES);
   /* info_hash = LabeledExtract("", "info_hash", info) */
   const aci_bytes info_ikm[] = {VERSION, suite_id, BYTES("info_hash"), {info, info_len}};
-  aci_hmac(context + 1 + AC_HASH_BYTES, &no_salt, info_ikm, 4);
+  aci_hmac(context + 1 + AC_HASH_BYTES, &aci_hmac_empty_key, info_ikm, 4);
   /* secret = LabeledExtract(shared_secret, "secret", psk) */
   const aci_bytes shared_part = {shared, AC_HASH_BYTES}, secret_ikm[] = {VERSION, suite_id, BYTES("secret")};
   aci_hmac_key_init(&shared_key, &shared_part, 1);
@@ -129,7 +140,7 @@ void aci_hpke_export(uint8_t *out, size_t out_len, uint32_t suite, const uint8_t
   const aci_bytes part = {exporter_secret, AC_HASH_BYTES};
   aci_hmac_key prk;
   aci_hmac_key_init(&prk, &part, 1);
-  labeled_expand(out, out_len, &prk, hpke_suite(suite), label_sec, context, context_len);
+  labeled_expand(out, out_len, &prk, suite_of(suite)->id, label_sec, context, context_len);
   aci_wipe(&prk, sizeof prk);
   aci_burn_stack();
 }

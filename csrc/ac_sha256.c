@@ -21,23 +21,32 @@ static uint32_t load32be(const uint8_t *p) {
 
 static uint32_t turn(uint32_t x, unsigned by) { return x >> by | x << (32 - by); }
 
-/* Section 6.2.2, with a window of 16 words of the message schedule. */
+/* Section 6.2.2. The letters are turned by naming them anew, 16 rounds are written out. */
 static void compress_portable(uint32_t state[8], const uint8_t *in, size_t blocks) {
   uint32_t w[16];
   for (; blocks != 0; blocks--, in += ACI_SHA256_BLOCK) {
     uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
     uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
-    for (size_t i = 0; i < 64; i++) {
-      if (i < 16) {
-        w[i] = load32be(in + 4 * i);
-      } else {
-        const uint32_t x = w[(i - 15) % 16], y = w[(i - 2) % 16];
-        w[i % 16] += (turn(x, 7) ^ turn(x, 18) ^ x >> 3) + w[(i - 7) % 16] + (turn(y, 17) ^ turn(y, 19) ^ y >> 10);
+    for (size_t i = 0; i < 16; i++) w[i] = load32be(in + 4 * i);
+    for (size_t i = 0; i < 64; i += 16) {
+      const uint32_t *const k = aci_sha256_k + i;
+#define ROUND(a, b, c, d, e, f, g, h, j)                                                          \
+  h += (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + (g ^ (e & (f ^ g))) + k[j] + w[j];              \
+  d += h;                                                                                         \
+  h += (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) | (c & (a | b)));
+#define EIGHT(j)                                                                                  \
+  ROUND(a, b, c, d, e, f, g, h, j) ROUND(h, a, b, c, d, e, f, g, (j) + 1)                         \
+  ROUND(g, h, a, b, c, d, e, f, (j) + 2) ROUND(f, g, h, a, b, c, d, e, (j) + 3)                   \
+  ROUND(e, f, g, h, a, b, c, d, (j) + 4) ROUND(d, e, f, g, h, a, b, c, (j) + 5)                   \
+  ROUND(c, d, e, f, g, h, a, b, (j) + 6) ROUND(b, c, d, e, f, g, h, a, (j) + 7)
+      EIGHT(0) EIGHT(8)
+#undef ROUND
+#undef EIGHT
+      if (i == 48) break;
+      for (size_t j = 0; j < 16; j++) { /* the next 16 words of the message schedule */
+        const uint32_t x = w[(j + 1) % 16], y = w[(j + 14) % 16];
+        w[j] += (turn(x, 7) ^ turn(x, 18) ^ x >> 3) + w[(j + 9) % 16] + (turn(y, 17) ^ turn(y, 19) ^ y >> 10);
       }
-      const uint32_t t1 = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & f) ^ (~e & g)) + aci_sha256_k[i] + w[i % 16];
-      const uint32_t t2 = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
-      h = g, g = f, f = e, e = d + t1;
-      d = c, c = b, b = a, a = t1 + t2;
     }
     state[0] += a, state[1] += b, state[2] += c, state[3] += d;
     state[4] += e, state[5] += f, state[6] += g, state[7] += h;

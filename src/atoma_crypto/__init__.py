@@ -33,6 +33,8 @@ from ._keys import PublicKey, SecretKey, SigningKey
 from .client import ClientSession
 from .keyring import KeyOffer, NodeKeyring
 from .node import NodeSession
+from .records import Opener, Sealer
+from .replay import MemoryReplayCache, ReplayCache
 
 __version__ = "0.1.0"
 
@@ -53,18 +55,22 @@ __all__ = [
     "LimitExceededError",
     "Limits",
     "LocalProtocolError",
+    "MemoryReplayCache",
     "MessageTooLargeError",
     "NativeError",
     "NodeKeyring",
     "NodeSession",
     "NonceReuseError",
     "NonceReuseWarning",
+    "Opener",
     "PublicKey",
     "RemoteAbortError",
     "RemoteProtocolError",
+    "ReplayCache",
     "ReplayStoreError",
     "ReplayedError",
     "Request",
+    "Sealer",
     "SecretKey",
     "SessionClosedError",
     "SigningKey",

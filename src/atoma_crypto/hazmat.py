@@ -8,7 +8,7 @@ of the authenticator, an unauthenticated public key gives the secret to whoever 
 from types import TracebackType
 from typing import Final
 
-from . import _core
+from . import _core, _xwing
 from ._core import Aes256Gcm, aes_backend, aes_backends
 from ._errors import InvalidKeyError, LocalProtocolError, SessionClosedError
 from ._keys import SecretKey
@@ -79,9 +79,6 @@ def blake2b256(data: Buffer) -> bytes:
 
 # ---- HPKE (RFC 9180), base mode: HKDF-SHA256, AES-256-GCM, and the KEM of the suite ----------------------------------
 
-_SUITES: Final[dict[str, int]] = {"X25519": _core.lib.AC_SUITE_X25519, "X-Wing": _core.lib.AC_SUITE_XWING}
-_ENC_BYTES: Final = {"X25519": 32, "X-Wing": 1120}
-
 
 class HPKEContext:
     """One end of an HPKE context (RFC 9180, section 5.2), made by `hpke_setup_sender` or `hpke_setup_recipient`.
@@ -92,14 +89,16 @@ class HPKEContext:
     """
 
     __slots__ = ("_native", "_seals")
+    _native: _core.CData | None
+    _seals: bool
 
     def __init__(self) -> None:
         raise TypeError("use hpke_setup_sender() or hpke_setup_recipient()")
 
     @classmethod
-    def _new(cls, *, seals: bool) -> "HPKEContext":
+    def _of(cls, native: _core.CData, *, seals: bool) -> "HPKEContext":
         context = cls.__new__(cls)
-        context._native = _core.new("ac_hpke *", _core.lib.ac_hpke_wipe)
+        context._native = native
         context._seals = seals
         return context
 
@@ -173,45 +172,65 @@ class HPKEContext:
 def hpke_setup_sender(
     public: Buffer, info: Buffer, ephemeral_secret: Buffer | None = None, *, suite: Suite = "X25519"
 ) -> tuple[bytes, HPKEContext]:
-    """SetupBaseS (RFC 9180, section 5.1.1): the encapsulated key, 32 bytes, to be sent, and the sender's context.
+    """SetupBaseS (RFC 9180, section 5.1.1): the encapsulated key, to be sent, and the sender's context.
 
-    `public` is the recipient's key, 32 bytes. Suite X-Wing (1216 bytes, an encapsulated key of 1120) needs the extra
-    `pq`. `ephemeral_secret`, 32 bytes, makes suite X25519's test vectors come out again; used twice, it gives both
-    messages away. InvalidKeyError: a key of the wrong length, or one that gives an all-zero shared secret.
+    `public` is the recipient's key: 32 bytes (encapsulated key: 32), in suite X-Wing, which needs the extra `pq`, 1216
+    (1120). `ephemeral_secret`, 32 bytes, makes the test vectors of suite X25519 come out again, and suite X-Wing has
+    none; whoever uses one twice gives both messages away. InvalidKeyError: a key of the wrong length, or one that gives
+    an all-zero shared secret.
     """
-    lib, ffi = _core.lib, _core.ffi
-    info_c, info_len = _core.lend(info, "info")
-    context = HPKEContext._new(seals=True)
-    if _known(suite) == lib.AC_SUITE_XWING:
+    lib = _core.lib
+    native, info_c, info_len = _setup(suite, info)
+    if suite == "X-Wing":
         if ephemeral_secret is not None:
-            raise ValueError("suite X-Wing takes no ephemeral secret")
-        shared, enc = _xwing().encapsulate(bytes(public))
-        _core.check(lib.ac_hpke_setup_shared(context._native, lib.AC_SUITE_XWING, 1, shared, info_c, info_len))
-        return enc, context
+            raise ValueError("suite X-Wing has no ephemeral secret to choose")
+        _core.lend(public, "public")
+        shared, enc = _xwing.encapsulate(bytes(public))
+        _setup_shared(native, shared, info_c, info_len, seals=True)
+        return enc, HPKEContext._of(native, seals=True)
     public_c = _core.lend_exactly(public, 32, "public", InvalidKeyError)
-    secret_c = ffi.NULL
+    ephemeral_c = _core.ffi.NULL
     if ephemeral_secret is not None:
-        secret_c = _core.lend_exactly(ephemeral_secret, 32, "ephemeral_secret", InvalidKeyError)
+        ephemeral_c = _core.lend_exactly(ephemeral_secret, 32, "ephemeral_secret", InvalidKeyError)
     out = bytearray(32)
-    out_c = ffi.from_buffer("uint8_t[]", out)
-    _core.check(lib.ac_hpke_setup_sender(context._native, out_c, public_c, info_c, info_len, secret_c))
-    return bytes(out), context
+    out_c = _core.ffi.from_buffer("uint8_t[]", out)
+    _core.check(lib.ac_hpke_setup_sender(native, out_c, public_c, info_c, info_len, ephemeral_c))
+    return bytes(out), HPKEContext._of(native, seals=True)
 
 
 def hpke_setup_recipient(
     enc: Buffer, secret: Buffer | SecretKey, info: Buffer, *, suite: Suite = "X25519"
 ) -> HPKEContext:
-    """SetupBaseR (RFC 9180, section 5.1.1): the recipient's context, for the encapsulated key as it was received.
+    """SetupBaseR (RFC 9180, section 5.1.1): the recipient's context. `enc` must be the bytes that were received.
 
-    `secret` is 32 raw bytes (of suite X-Wing: the seed), or a SecretKey of the suite. InvalidKeyError: a secret of the
-    wrong length. ValueError: an encapsulated key of the wrong length, or a SecretKey of another suite.
-    AuthenticationError: an encapsulated key that gives an all-zero shared secret.
+    `secret` is 32 raw bytes (of suite X-Wing: the seed), or a SecretKey. InvalidKeyError: a secret of the wrong length.
+    ValueError: an encapsulated key of the wrong length, or a SecretKey of another suite. AuthenticationError: an
+    encapsulated key that gives an all-zero shared secret.
     """
-    lib = _core.lib
-    _known(suite)
+    native, info_c, info_len = _setup(suite, info)
     enc_c = _core.lend_exactly(enc, _ENC_BYTES[suite], "enc")
-    info_c, info_len = _core.lend(info, "info")
     key = secret if isinstance(secret, SecretKey) else SecretKey.from_bytes(secret, suite)
-    context = HPKEContext._new(seals=False)
-    _core.check(lib.ac_hpke_setup_recipient(context._native, enc_c, key.native, info_c, info_len))
-    return context
+    if key.suite != suite:
+        raise ValueError(f"the secret key is of suite {key.suite}, not {suite}")
+    if suite == "X-Wing":
+        _setup_shared(native, key.decapsulate(bytes(enc)), info_c, info_len, seals=False)
+    else:
+        _core.check(_core.lib.ac_hpke_setup_recipient(native, enc_c, key.native, info_c, info_len))
+    return HPKEContext._of(native, seals=False)
+
+
+_ENC_BYTES: Final[dict[str, int]] = {"X25519": 32, "X-Wing": _xwing.ENC_BYTES}
+
+
+def _setup(suite: str, info: Buffer) -> tuple[_core.CData, _core.CData, int]:
+    if suite not in _ENC_BYTES:
+        raise ValueError(f"unknown suite {suite!r}; known: {', '.join(_ENC_BYTES)}")
+    return _core.new("ac_hpke *", _core.lib.ac_hpke_wipe), *_core.lend(info, "info")
+
+
+def _setup_shared(native: _core.CData, shared: bytes, info_c: _core.CData, info_len: int, *, seals: bool) -> None:
+    """Set up suite X-Wing from what its KEM gave, which is wiped."""
+    lib = _core.lib
+    status = lib.ac_hpke_setup_shared(native, lib.AC_SUITE_XWING, seals, shared, info_c, info_len)
+    _xwing.wipe(shared)
+    _core.check(status)
