@@ -246,6 +246,7 @@ int main(void) {
     test_event_guards();
     test_faults();
     test_parallel();
+    test_v2_vectors();
     test_v2_sealer();
     test_v2_opener();
     test_v2_states();

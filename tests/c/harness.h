@@ -165,6 +165,7 @@ typedef struct v2_reader {
   size_t span_cap, out_cap;
   bytes held;
   bytes log; /* E flag plaintext (usage) \n, P data \n for the general parser */
+  size_t punts;
   int status;
 } v2_reader;
 
@@ -195,6 +196,7 @@ void test_faults(void);
 void test_parallel(void);
 void test_stack(void);
 void test_v2_text(void);
+void test_v2_vectors(void);
 void test_v2_sealer(void);
 void test_v2_opener(void);
 void test_v2_states(void);

@@ -118,6 +118,7 @@ static void log_punt(v2_reader *r, view event) {
   bytes_append(&stream, event.at, event.len);
   CHECK(!model_read(&data, viewed(&stream)));
   CHECK(data.len != 0 && memchr(data.at, 0, data.len) == data.at + data.len - 1); /* one event */
+  r->punts++;
   bytes_append(&r->log, "P", 1);
   bytes_append(&r->log, data.at, data.len - (data.len != 0));
   bytes_append(&r->log, "\n", 1);
