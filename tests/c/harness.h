@@ -146,6 +146,8 @@ int model_read(bytes *data, view stream);
 void compare_backends(unsigned first, unsigned count);
 
 void test_primitives(void);
+void test_sha256(void);
+void test_hpke(void);
 void test_gcm(void);
 void test_differential(void);
 void test_gcm_guards(void);
