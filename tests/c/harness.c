@@ -224,6 +224,7 @@ int main(void) {
   if (sodium_init() < 0) return 2;
   CHECK_STATUS(ac_init(&sodium_table, NULL), AC_OK);
   test_primitives();
+  test_sha256();
   test_gcm();
   test_differential();
   test_gcm_guards();
@@ -239,6 +240,7 @@ int main(void) {
     CHECK_STATUS(ac_init(&sodium_table, ac_aes_backend_name(i)), AC_OK);
     CHECK(ac_aes_backend_default() == i);
     test_vectors();
+    test_hpke();
     test_request();
     test_sealer();
     test_opener();

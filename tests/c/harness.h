@@ -180,6 +180,8 @@ void v2_log(bytes *log, uint64_t flag, view plaintext, const uint64_t *usage);
 void compare_backends(unsigned first, unsigned count);
 
 void test_primitives(void);
+void test_sha256(void);
+void test_hpke(void);
 void test_gcm(void);
 void test_differential(void);
 void test_gcm_guards(void);
