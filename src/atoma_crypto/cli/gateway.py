@@ -155,7 +155,7 @@ def _policy(settings: Settings) -> tuple[Verifier | None, str]:
         raise ValueError("--protocol v2 needs keys (--pin, --pin-file), or else --unverified, and not both")
     said = f"protocol v2, suites {', '.join(settings.suites)}; "
     if pins:
-        return PinnedKeys(pins), f"{said}only to the {len(pins)} pinned keys\n"
+        return PinnedKeys(pins), f"{said}only to keys that are pinned: {len(set(pins))}\n"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnverifiedWarning)  # this command warns in its own words
         policy = Unverified()
