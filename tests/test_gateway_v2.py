@@ -155,7 +155,8 @@ def test_and_if_there_is_no_other_nothing_is_sealed() -> None:
             assert (status, code) == (502, "BAD_GATEWAY")
             assert word in message
             assert error_of(gate.post(path=SEALED_CHAT, asked=body(stream=False))) == INTERNAL_ERROR
-        assert gate.seen == node.seen == []
+        assert not gate.seen
+        assert not node.seen
         assert len(node.locks) == 2
 
 
