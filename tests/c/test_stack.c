@@ -126,7 +126,8 @@ void test_stack(void) {
   CHECK_STATUS(ac_secret_key_from_bytes(&x.client, x.random), AC_OK);
   CHECK_STATUS(ac_x25519(x.shared, x.client.secret, x.node.public_key), AC_OK);
   CHECK(crypto_auth_hmacsha256(x.prk, x.shared, sizeof x.shared, salt) == 0); /* HMAC fills its key up with zeros */
-  CHECK_STATUS(ac_hkdf_sha256(x.key, sizeof x.key, x.shared, sizeof x.shared, salt, AC_V1_SALT_BYTES, NULL, 0), AC_OK);
+  CHECK_STATUS(ac_hkdf_sha256(x.key, sizeof x.key, x.shared, sizeof x.shared, salt, AC_V1_SALT_BYTES, NULL, 0),
+               AC_OK);
   x.request = bytes_new(ac_v1_request_max_bytes(TEXT, 3));
   search_works();
   leaves_nothing(expand_key);
