@@ -58,5 +58,5 @@ def test_a_page_begins_with_code_and_its_code_runs(node_url: str, name: str) -> 
 
 
 def test_every_example_is_run() -> None:
-    elsewhere = {"fastapi_node.py", "vllm_node.sh", "gateway_curl.sh"}  # test_asgi_examples.py, test_gateway_docs.py
+    elsewhere = {"fastapi_node.py", "vllm_node.sh", "gateway_curl.sh", "client.mjs"}  # each has a test of its own
     assert {path.name for path in (ROOT / "examples").iterdir() if path.is_file()} == {*CLIENTS, *elsewhere}
