@@ -122,7 +122,18 @@ def test_codecs_know_no_keys() -> None:
 
 def test_the_core_depends_on_nothing_else() -> None:
     """Whoever installs the library without extras gets all of it below the top."""
-    allowed = {"__future__", "abc", "nacl", "array", "base64", "binascii", "collections", "dataclasses", "enum", "hashlib"}
+    allowed = {
+        "__future__",
+        "abc",
+        "nacl",
+        "array",
+        "base64",
+        "binascii",
+        "collections",
+        "dataclasses",
+        "enum",
+        "hashlib",
+    }
     allowed |= {"itertools", "json", "math", "os", "re", "sys", "threading", "time", "types", "typing", "warnings"}
     for path in MODULES:
         if line_of(name_of(path)) < TOP:

@@ -19,12 +19,14 @@ class KeyOffer(NamedTuple):
     """What a client needs to know before it can seal: a public key, and the protocol that it is for.
 
     `valid_for`: seconds until the key is due to be replaced, infinite if it is not. What is sealed to it by then is
-    opened for the keyring's grace more.
+    opened for the keyring's grace more. `not_after`: the last second, since 1970, at which a client may seal to a key
+    of protocol v2; v1 has no such end.
     """
 
     protocol: Protocol
     public_key: PublicKey
     valid_for: float
+    not_after: int | None = None
 
 
 class _Held(NamedTuple):

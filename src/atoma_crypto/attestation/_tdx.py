@@ -1,0 +1,157 @@
+"""Intel TDX: quotes, judged by dcap-qvl and by a policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from atoma_crypto._errors import AttestationError
+from atoma_crypto.attestation._binding import check_offer, evidence_of, report_data
+from atoma_crypto.attestation._guard import guarded
+from atoma_crypto.attestation._tdx_policy import REGISTERS, TdxPolicy
+from atoma_crypto.attestation._values import AttestedKey, Evidence
+from atoma_crypto.keyring import KeyOffer
+
+_MAX_QUOTE_BYTES: Final = 64 * 1024
+_MAX_COLLATERAL_BYTES: Final = 1024 * 1024
+_TEE_TYPE_TDX: Final = 0x81
+_DEBUG: Final = 0x01  # TD attributes, bits 0 to 7 (TUD): a debugger may read the machine's memory
+
+
+class TdxVerifier:
+    """Accepts a key whose binding stands in the quote of a TDX machine that the policy accepts. Needs the extra `tdx`.
+
+    Checked: the quote's signature, its quoting enclave's, the chains and revocation lists to Intel's root, that
+    quote and collateral are of TDX and belong together, that all of it is valid at `now`, the state of the platform,
+    debug off, the measurements, and that the quote was made for this offer and this challenge.
+
+    `fetch_collateral` is asked for collateral (JSON) where the evidence has none; it is given the quote. Without it
+    nothing is fetched. `root` is a root certificate (DER) to go by instead of Intel's.
+    """
+
+    def __init__(
+        self,
+        policy: TdxPolicy,
+        *,
+        fetch_collateral: Callable[[bytes], bytes] | None = None,
+        root: bytes | None = None,
+    ) -> None:
+        try:
+            import dcap_qvl  # type: ignore[import-untyped]  # noqa: PLC0415 - of an extra, and it has no py.typed
+        except ImportError as error:
+            raise ImportError("TdxVerifier needs dcap-qvl: install atoma-crypto[tdx]") from error
+        if not isinstance(policy, TdxPolicy):
+            raise TypeError(f"policy must be TdxPolicy, not {type(policy).__name__}")
+        self._library: Any = dcap_qvl
+        self._policy = policy
+        self._fetch = fetch_collateral
+        self._root = root
+
+    def verify(self, evidence: Evidence | None, offer: KeyOffer, *, challenge: bytes = b"", now: float) -> AttestedKey:
+        """As `Verifier.verify`. The claims hold the platform's state, its advisories and the measurements, in hex."""
+        ends = check_offer(offer, challenge, now)
+        evidence = evidence_of(evidence, "tdx")
+        if len(evidence.data) > _MAX_QUOTE_BYTES:
+            raise AttestationError(f"the TDX quote is longer than {_MAX_QUOTE_BYTES} bytes")
+        report = self._report(evidence.data)
+        collateral = self._collateral(evidence)
+        found = self._judged(evidence.data, collateral, now)
+        expires_at = min(found["earliest_expiration_date"], found["qe_iden_earliest_expiration_date"])
+        if now >= expires_at:
+            raise AttestationError("the TDX collateral, or a certificate, has expired")
+        self._check_state(found["tcb"])
+        measured = self._check_machine(report)
+        _check_binding(report.report_data, offer, challenge)
+        pck = found["platform"]["pck"]
+        claims = {
+            "policy": "tdx",
+            "binding": "this key, its end and the challenge" if challenge else "this key and its end",
+            "fresh": _freshness(offer, challenge),
+            "tcb_status": found["tcb"]["status"],
+            "advisories": list(found["tcb"]["advisory_ids"]),
+            "evaluation": found["tcb"]["eval_data_number"],
+            "fmspc": bytes(pck["fmspc"]).hex(),
+            "measurements": {name: value.hex() for name, value in measured.items()},
+            "measurements_checked": bool(self._policy.measurements),
+            "collateral_until": expires_at,
+        }
+        return AttestedKey(offer.public_key, claims, min(ends, expires_at))
+
+    def _report(self, quote: bytes) -> Any:
+        parsed = guarded("the TDX quote is malformed", lambda: self._library.Quote.parse(quote))
+        if parsed.header.tee_type != _TEE_TYPE_TDX:
+            raise AttestationError("the quote is not one of TDX")
+        return parsed.report
+
+    def _collateral(self, evidence: Evidence) -> Any:
+        data = evidence.collateral
+        if not data:
+            fetch = self._fetch
+            if fetch is None:
+                raise AttestationError("the TDX evidence has no collateral, and none is fetched")
+            data = guarded("the TDX collateral could not be fetched", lambda: fetch(evidence.data))
+        if len(data) > _MAX_COLLATERAL_BYTES:
+            raise AttestationError(f"the TDX collateral is longer than {_MAX_COLLATERAL_BYTES} bytes")
+        return guarded("the TDX collateral is malformed", lambda: self._read(bytes(data)))
+
+    def _read(self, data: bytes) -> Any:
+        collateral = self._library.QuoteCollateralV3.from_json(data.decode())
+        # The library takes any certificate under the root for the signer of these. The certificate of a machine is one
+        # too: whoever has got at that machine's key could then sign that all is well with it.
+        for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
+            try:
+                self._library.parse_pck_extension_from_pem(chain.encode())
+            except ValueError:
+                continue  # it is no machine's
+            raise AttestationError("the TDX collateral is signed by the certificate of a machine")
+        return collateral
+
+    def _judged(self, quote: bytes, collateral: Any, now: float) -> dict[str, Any]:
+        """What the library has found, all signatures, chains, lists and dates being good."""
+
+        def judge() -> dict[str, Any]:
+            policy = self._library.QuotePolicy.claims_only(int(now))  # ours is below
+            verifier = self._library.QuoteVerifier(self._root)
+            found: dict[str, Any] = json.loads(
+                verifier.verify_with_policy(quote, collateral, int(now), policy).to_json()
+            )
+            if found["claims_version"] != 1 or found["tee_type"] != _TEE_TYPE_TDX:
+                raise ValueError("claims of another kind")
+            return found
+
+        return guarded("the TDX quote does not verify", judge)
+
+    def _check_state(self, tcb: Mapping[str, Any]) -> None:
+        policy = self._policy
+        if tcb["status"] not in policy.statuses:
+            raise AttestationError(f"the TDX platform's status is {tcb['status']}, which the policy does not accept")
+        if unaccepted := sorted(set(tcb["advisory_ids"]) - set(policy.advisories)):
+            raise AttestationError(f"advisories that the policy does not accept: {', '.join(unaccepted)}")
+        if tcb["eval_data_number"] < policy.min_evaluation:
+            raise AttestationError(f"the TDX collateral is of evaluation {tcb['eval_data_number']}: too old")
+
+    def _check_machine(self, report: Any) -> dict[str, bytes]:
+        if report.td_attributes[0] & _DEBUG:
+            raise AttestationError("the TDX machine is in debug mode")
+        measured = {name: bytes(getattr(report, name)) for name in REGISTERS}
+        accepted = [one.registers() for one in self._policy.measurements]
+        if accepted and not any(one.items() <= measured.items() for one in accepted):
+            raise AttestationError(
+                f"the measurements are none that the policy accepts; mr_td is {measured['mr_td'].hex()}"
+            )
+        return measured
+
+
+def _check_binding(said: bytes, offer: KeyOffer, challenge: bytes) -> None:
+    if said == report_data(offer, challenge):
+        return
+    if challenge and said == report_data(offer):
+        raise AttestationError("the evidence is for this key, but does not answer the challenge")
+    raise AttestationError("the evidence is not for this key, its end and this challenge")
+
+
+def _freshness(offer: KeyOffer, challenge: bytes) -> str:
+    if challenge:
+        return "made for this challenge"
+    return "not known" if offer.protocol == "v1" else "made for a key that ends within 24 hours"
