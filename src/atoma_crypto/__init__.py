@@ -33,6 +33,7 @@ from ._keys import PublicKey, SecretKey, SigningKey
 from .client import ClientSession
 from .keyring import KeyOffer, NodeKeyring
 from .node import NodeSession
+from .replay import MemoryReplayCache, ReplayCache
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ __all__ = [
     "LimitExceededError",
     "Limits",
     "LocalProtocolError",
+    "MemoryReplayCache",
     "MessageTooLargeError",
     "NativeError",
     "NodeKeyring",
@@ -62,6 +64,7 @@ __all__ = [
     "PublicKey",
     "RemoteAbortError",
     "RemoteProtocolError",
+    "ReplayCache",
     "ReplayStoreError",
     "ReplayedError",
     "Request",

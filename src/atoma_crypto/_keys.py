@@ -4,25 +4,42 @@ import base64
 import binascii
 import hashlib
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
-from . import _core
+from . import _core, _xwing
 from ._core import ffi, lib
-from ._errors import InvalidKeyError, SessionClosedError
+from ._errors import AuthenticationError, InvalidKeyError, SessionClosedError
 from ._typing import Buffer, Suite
+from .replay import MemoryReplayCache, ReplayCache
 
-_SUITE_IDS: Final[dict[str, int]] = {"X25519": 1}  # X-Wing comes with protocol v2
+
+class SuiteSizes(NamedTuple):
+    """A suite of protocol v2 (docs/protocol-v2.md, section 1): its number, and its sizes in bytes."""
+
+    id: int
+    public_bytes: int
+    enc_bytes: int
 
 
-def _suite_id(suite: str) -> int:
+SUITES: Final[dict[str, SuiteSizes]] = {
+    "X25519": SuiteSizes(lib.AC_SUITE_X25519, 32, 32),
+    "X-Wing": SuiteSizes(lib.AC_SUITE_XWING, _xwing.PUBLIC_BYTES, _xwing.ENC_BYTES),
+}
+
+
+def suite_sizes(suite: str) -> SuiteSizes:
+    """Of a suite by its name. ValueError: there is none."""
     try:
-        return _SUITE_IDS[suite]
-    except KeyError:
-        raise ValueError(f"unknown suite {suite!r}; known: {', '.join(_SUITE_IDS)}") from None
+        return SUITES[suite]
+    except (KeyError, TypeError):
+        raise ValueError(f"unknown suite {suite!r}; known: {', '.join(SUITES)}") from None
 
 
 class PublicKey:
-    """A node's public key: for suite X25519, 32 bytes (RFC 7748). Immutable, hashable."""
+    """A node's public key. Suite X25519: 32 bytes (RFC 7748). Suite X-Wing: 1216 bytes, and it needs the extra `pq`.
+
+    Immutable, hashable.
+    """
 
     __slots__ = ("_raw", "_suite")
     _raw: bytes
@@ -33,11 +50,13 @@ class PublicKey:
 
     @classmethod
     def from_bytes(cls, raw: Buffer, suite: Suite = "X25519") -> "PublicKey":
-        """From its raw bytes. InvalidKeyError: wrong length."""
-        _suite_id(suite)
-        _core.lend_exactly(raw, 32, "public key", InvalidKeyError)
+        """From its raw bytes. InvalidKeyError: wrong length, or of suite X-Wing and ML-KEM refuses it."""
+        size = suite_sizes(suite).public_bytes
+        _core.lend_exactly(raw, size, "public key", InvalidKeyError)
         key = cls.__new__(cls)
         key._raw = bytes(raw)
+        if suite == "X-Wing":
+            _xwing.check_public_key(key._raw)
         key._suite = suite
         return key
 
@@ -55,17 +74,25 @@ class PublicKey:
         return cls.from_bytes(raw, suite)
 
     @property
-    def suite(self) -> str:
+    def suite(self) -> Suite:
         """The suite that the key belongs to."""
         return self._suite
 
+    @property
+    def key_id(self) -> bytes:
+        """The first 8 bytes of its fingerprint, by which protocol v2's requests name a key: a hint, not a pin."""
+        return self._digest()[:8]
+
     def to_base64(self) -> str:
-        """Base64 (RFC 4648, section 4), 44 characters for X25519."""
+        """Base64 (RFC 4648, section 4): 44 characters for X25519, 1624 for X-Wing."""
         return base64.b64encode(self._raw).decode()
 
     def fingerprint(self) -> str:
         """64 hex digits: SHA-256(suite id as one byte ‖ key). What one pins, logs and compares by eye."""
-        return hashlib.sha256(bytes([_suite_id(self._suite)]) + self._raw).hexdigest()
+        return self._digest().hex()
+
+    def _digest(self) -> bytes:
+        return hashlib.sha256(bytes([SUITES[self._suite].id]) + self._raw).digest()
 
     def __bytes__(self) -> bytes:
         return self._raw
@@ -115,39 +142,118 @@ class _Handle:
         return f"<{type(self).__name__}{' closed' if self._native is None else ''}>"
 
 
-class SecretKey(_Handle):
-    """A node's secret key. Its bytes stay in native memory: nothing here gives them back."""
+class NodeKey(NamedTuple):
+    """The key that a request of protocol v2 names, and the store that remembers the requests to it."""
 
-    __slots__ = ()
+    key: "SecretKey"
+    replay_cache: ReplayCache
+
+
+class SecretKey(_Handle):
+    """A node's secret key, of suite X25519 or X-Wing. It stays in native memory: nothing here gives it back.
+
+    It has a replay store of its own, in memory, for protocol v2's requests.
+    """
+
+    __slots__ = ("_public_key", "_replay_cache")
+    _public_key: PublicKey
+    _replay_cache: MemoryReplayCache
 
     @classmethod
     def generate(cls, suite: Suite = "X25519") -> "SecretKey":
-        """A new random key: 32 random bytes, clamped when used (RFC 7748, section 5)."""
-        _suite_id(suite)
-        key = cls.__new__(cls)
-        key._native = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
-        _core.check(lib.ac_secret_key_generate(key._native))
-        return key
+        """A new random key: 32 random bytes, which X25519 clamps when it is used (RFC 7748, section 5).
+
+        Of suite X-Wing they are the seed. ImportError: the extra `pq` is missing.
+        """
+        return cls._generate(suite, MemoryReplayCache(fresh_key=True))
+
+    @classmethod
+    def _generate(cls, suite: Suite, replay_cache: MemoryReplayCache) -> "SecretKey":
+        """As above, with a store that is born with the key."""
+        suite_sizes(suite)
+        native = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
+        _core.check(lib.ac_secret_key_generate(native))
+        if suite == "X-Wing":  # here what is drawn is the seed, and no key of X25519
+            return cls._of(_xwing.DecapsulationKey(ffi.buffer(native.secret)), suite, replay_cache)
+        return cls._of(native, suite, replay_cache)
 
     @classmethod
     def from_bytes(cls, raw: Buffer, suite: Suite = "X25519") -> "SecretKey":
-        """From 32 raw bytes, which stay the caller's to wipe. InvalidKeyError: wrong length."""
-        _suite_id(suite)
+        """From 32 raw bytes (of suite X-Wing: the seed), which stay the caller's to wipe.
+
+        InvalidKeyError: wrong length. Nobody knows what was sealed to such a key before, so its replay store refuses
+        what was sent until a minute after it was made here.
+        """
+        suite_sizes(suite)
         raw_c = _core.lend_exactly(raw, 32, "secret key", InvalidKeyError)
+        replay_cache = MemoryReplayCache()
+        if suite == "X-Wing":
+            return cls._of(_xwing.DecapsulationKey(raw), suite, replay_cache)
+        native = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
+        _core.check(lib.ac_secret_key_from_bytes(native, raw_c))
+        return cls._of(native, suite, replay_cache)
+
+    @classmethod
+    def _of(cls, native: _core.CData, suite: Suite, replay_cache: MemoryReplayCache) -> "SecretKey":
         key = cls.__new__(cls)
-        key._native = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
-        _core.check(lib.ac_secret_key_from_bytes(key._native, raw_c))
+        key._native = native
+        key._public_key = PublicKey.__new__(PublicKey)  # made here: there is nothing to check
+        key._public_key._raw = bytes(native.public_key if suite == "X-Wing" else ffi.buffer(native.public_key))
+        key._public_key._suite = suite
+        key._replay_cache = replay_cache
         return key
+
+    @property
+    def suite(self) -> Suite:
+        """The suite that the key belongs to."""
+        return self._public_key.suite
 
     @property
     def public_key(self) -> PublicKey:
         """The key to publish. SessionClosedError after close()."""
-        native = self.native  # held until its bytes are copied: a member does not keep its struct from being freed
-        return PublicKey.from_bytes(ffi.buffer(native.public_key)[:])
+        self.native  # noqa: B018 - is it closed?
+        return self._public_key
+
+    @property
+    def replay_cache(self) -> MemoryReplayCache:
+        """The store of this key, which is closed with it."""
+        return self._replay_cache
 
     def native_for(self, name: bytes) -> _core.CData:  # noqa: ARG002 - a keyring chooses by it
-        """As `native`, for a request that names this public key in base64: the core compares. SessionClosedError."""
-        return self.native
+        """As `native`, for a v1 request that names this public key in base64: the core compares. SessionClosedError.
+
+        AuthenticationError: v1 knows no key of suite X-Wing.
+        """
+        native = self.native
+        if self.suite != "X25519":
+            raise AuthenticationError
+        return native
+
+    def select(self, key_id: bytes) -> NodeKey | None:
+        """What opens a v2 request that names this id; None: another key. For this package only. SessionClosedError.
+
+        The key that is given is a handle of its own: closing this one does not take it away from who is using it.
+        """
+        native = self.native
+        if self._public_key.key_id != key_id:
+            return None
+        return NodeKey(self._of(native, self.suite, self._replay_cache), self._replay_cache)
+
+    def decapsulate(self, enc: bytes) -> bytes:
+        """X-Wing's shared secret, 32 bytes, for this package only: give it to the core, then to `_xwing.wipe`.
+
+        `enc` is 1120 bytes as received. AuthenticationError. SessionClosedError. ValueError: a key of suite X25519.
+        """
+        native = self.native
+        if self.suite != "X-Wing":
+            raise ValueError("the core decapsulates with keys of suite X25519")
+        shared: bytes = native.decapsulate(enc)
+        return shared
+
+    def close(self) -> None:
+        """Wipe the key, at once or when the last thread that is using it is done, and close its replay store."""
+        super().close()
+        self._replay_cache.close()
 
     def __enter__(self) -> "SecretKey":
         return self

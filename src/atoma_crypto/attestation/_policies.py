@@ -1,7 +1,5 @@
 """Policies that look at the key alone."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterable
