@@ -7,7 +7,6 @@ from the library that reads them. Integers of quotes are little-endian.
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,42 +15,25 @@ from functools import cache
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.x509.oid import NameOID
 
-NOW: Final = 1_763_812_345  # what the clock says in these tests
-HOUR: Final = 3600
-DAY: Final = 24 * HOUR
+from certificates import DAY, NOW, Authority, iso, new_key, new_root, raw_signature
+
 FMSPC: Final = bytes.fromhex("50806f000000")
 CPU_SVN: Final = bytes([5] * 16)
 TEE_TCB_SVN: Final = bytes([3, 1, 5] + [0] * 13)  # version 1 of the TDX module, its ISVSVN 3
 QE_SIGNER: Final = bytes.fromhex("dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5")
+QE_VENDOR: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")  # Intel
 SGX: Final = "1.2.840.113741.1.13.1"
 MR_TD: Final = hashlib.sha384(b"the firmware").digest()
 RT_MR: Final = tuple(hashlib.sha384(b"register %d" % i).digest() for i in range(4))
 
 
-def at(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
-
-
-def iso(seconds: float) -> str:
-    return at(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def new_key(curve: ec.EllipticCurve | None = None) -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(curve or ec.SECP256R1())
-
-
-def raw_signature(
-    key: ec.EllipticCurvePrivateKey, message: bytes, algorithm: hashes.HashAlgorithm | None = None
-) -> bytes:
-    """Signature as r and s, big-endian, one after the other."""
-    size = key.key_size // 8
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(algorithm or hashes.SHA256())))
-    return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+def raw_point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A public key as x and y, big-endian, one after the other."""
+    point = key.public_key().public_numbers()
+    return point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
 
 
 # ---- DER, as much as Intel's extension needs --------------------------------------------------------------------
@@ -95,107 +77,6 @@ def sgx_extension(*, cpu_svn: bytes = CPU_SVN, pce_svn: int = 11, fmspc: bytes =
         item("7", der_list(*(item(f"7.{i}", der(1, b"\x00")) for i in (1, 2, 3)))),
     )
     return x509.UnrecognizedExtension(x509.ObjectIdentifier(SGX), value)
-
-
-# ---- certificates -----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Authority:
-    """A certificate with its key."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.DER)
-
-    @property
-    def pem(self) -> str:
-        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-    def issue(
-        self,
-        name: str,
-        *,
-        ca: bool = False,
-        path_length: int | None = None,
-        begins: float = NOW - DAY,
-        ends: float = NOW + 365 * DAY,
-        extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
-        key: ec.EllipticCurvePrivateKey | None = None,
-    ) -> Authority:
-        return issue(
-            self,
-            name,
-            ca=ca,
-            path_length=path_length,
-            begins=begins,
-            ends=ends,
-            extensions=extensions,
-            key=key or new_key(self.key.curve),
-        )
-
-    def revocations(self, *revoked: Authority, begins: float = NOW - DAY, ends: float = NOW + 30 * DAY) -> bytes:
-        """A list of revoked certificates, in DER."""
-        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
-        builder = builder.last_update(at(begins)).next_update(at(ends))
-        builder = builder.add_extension(x509.CRLNumber(1), critical=False)
-        aki = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
-        builder = builder.add_extension(aki, critical=False)
-        for one in revoked:
-            entry = x509.RevokedCertificateBuilder().serial_number(one.certificate.serial_number)
-            builder = builder.add_revoked_certificate(entry.revocation_date(at(begins)).build())
-        return builder.sign(self.key, self._hash()).public_bytes(serialization.Encoding.DER)
-
-    def _hash(self) -> hashes.SHA256 | hashes.SHA384:
-        return hashes.SHA384() if self.key.key_size == 384 else hashes.SHA256()
-
-
-def issue(
-    issuer: Authority | None,
-    name: str,
-    *,
-    ca: bool,
-    path_length: int | None,
-    begins: float,
-    ends: float,
-    extensions: Sequence[tuple[x509.ExtensionType, bool]],
-    key: ec.EllipticCurvePrivateKey,
-) -> Authority:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    signer = issuer.key if issuer else key
-    builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
-    builder = builder.issuer_name(issuer.certificate.subject if issuer else subject)
-    builder = builder.serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(at(begins)).not_valid_after(at(ends))
-    usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
-    usage |= {"encipher_only": False, "decipher_only": False}
-    builder = builder.add_extension(
-        x509.KeyUsage(digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, **usage), critical=True
-    )
-    builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    aki = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
-    builder = builder.add_extension(aki, critical=False)
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical=critical)
-    algorithm = hashes.SHA384() if signer.key_size == 384 else hashes.SHA256()
-    return Authority(builder.sign(signer, algorithm), key)
-
-
-def new_root(name: str, curve: ec.EllipticCurve | None = None, *, ends: float = NOW + 3650 * DAY) -> Authority:
-    return issue(
-        None,
-        name,
-        ca=True,
-        path_length=None,
-        begins=NOW - 3650 * DAY,
-        ends=ends,
-        extensions=(),
-        key=new_key(curve),
-    )
 
 
 # ---- a maker of TDX machines ------------------------------------------------------------------------------------
@@ -297,27 +178,35 @@ class Maker:
             }
         ).encode()
 
-    def quote(self, report_data: bytes, *, pck: Authority | None = None, qe_svn: int = 4, **td: Any) -> bytes:
+    def quote(
+        self, report_data: bytes, *, pck: Authority | None = None, qe_svn: int = 4, qe_debug: bool = False, **td: Any
+    ) -> bytes:
         """A quote of version 4 over a report with this data (or of version 5, where `td` asks for a TDX 1.5 report)."""
-        pck = pck or self.pck
-        attestation_key = new_key()
-        point = attestation_key.public_key().public_numbers()
-        raw_key = point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
-        auth = bytes(range(32))
-        qe_report = enclave_report(
-            hashlib.sha256(raw_key + auth).digest() + bytes(32), qe_svn, td.pop("qe_debug", False)
-        )
-        chain = (pck.pem + self.platform_ca.pem + self.root.pem).encode() + b"\x00"
-        certified = qe_report + raw_signature(pck.key, qe_report) + len(auth).to_bytes(2, "little") + auth
-        certified += (5).to_bytes(2, "little") + len(chain).to_bytes(4, "little") + chain
+        key = new_key()
+        certified = self._certified(key, pck or self.pck, isv_svn=qe_svn, debug=qe_debug)
         signed = signed_part(report_data, **td)
-        tail = raw_signature(attestation_key, signed) + raw_key
+        tail = raw_signature(key, signed) + raw_point(key)
         tail += (6).to_bytes(2, "little") + len(certified).to_bytes(4, "little") + certified
         return signed + len(tail).to_bytes(4, "little") + tail
 
+    def sgx_quote(self, report_data: bytes) -> bytes:
+        """A quote of version 3, of an enclave."""
+        key = new_key()
+        signed = bytes([3, 0, 2, 0]) + bytes(8) + QE_VENDOR + bytes(20) + enclave_report(report_data)
+        tail = raw_signature(key, signed) + raw_point(key) + self._certified(key, self.pck)
+        return signed + len(tail).to_bytes(4, "little") + tail
 
-def enclave_report(report_data: bytes, isv_svn: int, debug: bool) -> bytes:
-    """The 384 bytes of the quoting enclave."""
+    def _certified(self, key: ec.EllipticCurvePrivateKey, pck: Authority, **options: Any) -> bytes:
+        """What the quoting enclave says of the key that signs a quote, and the certificates for that."""
+        auth = bytes(range(32))
+        report = enclave_report(hashlib.sha256(raw_point(key) + auth).digest() + bytes(32), **options)
+        chain = (pck.pem + self.platform_ca.pem + self.root.pem).encode() + b"\x00"
+        certified = report + raw_signature(pck.key, report) + len(auth).to_bytes(2, "little") + auth
+        return certified + (5).to_bytes(2, "little") + len(chain).to_bytes(4, "little") + chain
+
+
+def enclave_report(report_data: bytes, isv_svn: int = 4, debug: bool = False) -> bytes:
+    """The 384 bytes of an enclave, such as the quoting one."""
     attributes = bytes([0x13 if debug else 0x11]) + bytes(7) + b"\xe7" + bytes(7)
     body = CPU_SVN + bytes(4) + bytes(28) + attributes + bytes(32) + bytes(32) + QE_SIGNER + bytes(96)
     return body + (2).to_bytes(2, "little") + isv_svn.to_bytes(2, "little") + bytes(60) + report_data
@@ -335,7 +224,7 @@ def signed_part(
 ) -> bytes:
     """Header and TD report."""
     header = (5 if version_15 else 4).to_bytes(2, "little") + (2).to_bytes(2, "little") + (0x81).to_bytes(4, "little")
-    header += bytes(4) + bytes.fromhex("939a7233f79c4ca9940a0db3957f0607") + bytes(20)
+    header += bytes(4) + QE_VENDOR + bytes(20)
     attributes = bytes([1 if debug else 0, 0, 0, 0x10, 0, 0, 0, 0])  # SEPT_VE_DISABLE
     report = tee_tcb_svn + bytes(48) + bytes(48) + bytes(8) + attributes + bytes.fromhex("e702060000000000")
     report += mr_td + bytes(48) * 3 + b"".join(rt_mr) + report_data
@@ -361,7 +250,7 @@ def spdm_report(key: ec.EllipticCurvePrivateKey, nonce: bytes) -> bytes:
     response = bytes([0x11, 0x60, 0, 0, 1]) + len(block).to_bytes(3, "little") + block + bytes(32)
     opaque = b"\x01\x00\x04\x00test"
     response += len(opaque).to_bytes(2, "little") + opaque
-    return request + response + raw_signature(key, request + response, hashes.SHA384())
+    return request + response + raw_signature(key, request + response, hashes.SHA384(), 48)
 
 
 @dataclass

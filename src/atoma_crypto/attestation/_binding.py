@@ -1,13 +1,11 @@
 """What evidence has to contain to speak for a key, and what a client asks of every offer that it is shown for."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from typing import Final
 
 from atoma_crypto._errors import AttestationError
-from atoma_crypto._keys import _suite_id
+from atoma_crypto._keys import SUITES
 from atoma_crypto.attestation._values import Evidence
 from atoma_crypto.keyring import KeyOffer
 
@@ -33,7 +31,7 @@ def report_data(offer: KeyOffer, challenge: bytes = b"") -> bytes:
     key = bytes(offer.public_key)
     return hashlib.sha512(
         _LABEL
-        + bytes([_VERSIONS[offer.protocol], _suite_id(offer.public_key.suite)])
+        + bytes([_VERSIONS[offer.protocol], SUITES[offer.public_key.suite].id])
         + len(key).to_bytes(2, "big")
         + key
         + not_after.to_bytes(8, "big")

@@ -1,7 +1,5 @@
 """Chains of certificates to a root (RFC 5280), as far as makers of chips use it. Needs `cryptography`."""
 
-from __future__ import annotations
-
 from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -50,8 +48,11 @@ class Path(NamedTuple):
 
 
 def read_certificate(der: bytes) -> x509.Certificate:
-    """A root of one's own. ValueError."""
-    return x509.load_der_x509_certificate(der)
+    """A root. ValueError: it is not a certificate in DER."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        raise ValueError("the root is not a certificate in DER") from None
 
 
 def path_of(pem: bytes, root: x509.Certificate, now: float) -> Path:

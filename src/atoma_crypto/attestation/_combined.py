@@ -1,7 +1,5 @@
 """Policies made of policies."""
 
-from __future__ import annotations
-
 from atoma_crypto._errors import AttestationError
 from atoma_crypto.attestation._values import AttestedKey, Evidence, Verifier
 from atoma_crypto.keyring import KeyOffer

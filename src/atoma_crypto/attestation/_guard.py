@@ -1,7 +1,5 @@
 """Calls of libraries that read what a stranger has sent."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """NVIDIA's GPUs and switches, in the evidence that Atoma's nodes make."""
 
-from __future__ import annotations
-
 import base64
 import json
 import zlib

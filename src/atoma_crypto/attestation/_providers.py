@@ -1,7 +1,5 @@
 """Where a node's evidence comes from."""
 
-from __future__ import annotations
-
 import errno
 import os
 import secrets

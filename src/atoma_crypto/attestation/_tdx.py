@@ -1,7 +1,5 @@
 """Intel TDX: quotes, judged by dcap-qvl and by a policy."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Which TDX machines one accepts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -99,6 +97,6 @@ class TdxPolicy:
     @classmethod
     def any_measurement(
         cls, *, statuses: Iterable[str] = ("UpToDate",), advisories: Iterable[str] = (), min_evaluation: int = 0
-    ) -> TdxPolicy:
+    ) -> "TdxPolicy":
         """Accepts whatever runs in the machine: that proves that the key is in some TDX machine, not in whose."""
         return cls((), statuses, advisories, min_evaluation, True)

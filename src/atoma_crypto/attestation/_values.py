@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Final, Protocol
 
 from atoma_crypto._keys import PublicKey
 from atoma_crypto.keyring import KeyOffer
+
+SEVERAL: Final = "several"  # the kind of evidence that consists of parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +22,15 @@ class Evidence:
     kind: str
     data: bytes = field(repr=False)
     collateral: bytes = field(default=b"", repr=False)
-    parts: tuple[Evidence, ...] = ()
+    parts: tuple["Evidence", ...] = ()
 
     @classmethod
-    def together(cls, *parts: Evidence) -> Evidence:
+    def together(cls, *parts: "Evidence") -> "Evidence":
         """One value for evidence of several kinds: each verifier takes the part of its kind."""
         flat = tuple(piece for part in parts for piece in part.parts or (part,))
         if not flat:
             raise ValueError("together() takes one piece of evidence or more")
-        return flat[0] if len(flat) == 1 else cls("several", b"", b"", flat)
+        return flat[0] if len(flat) == 1 else cls(SEVERAL, b"", b"", flat)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,45 +1,46 @@
 """Evidence in JSON: the member `evidence` of a key offer (docs/attestation.md)."""
 
-from __future__ import annotations
-
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Final
 
 from atoma_crypto._errors import AttestationError
-from atoma_crypto.attestation._values import Evidence
+from atoma_crypto.attestation._values import SEVERAL, Evidence
 
 _MAX_PARTS: Final = 8
 _MAX_KIND: Final = 32
 _MAX_BASE64: Final = 4 * 1024 * 1024
 
 
-def evidence_to_json(evidence: Evidence | None) -> object:
-    """What stands for it in an offer: null, an object, or a list of objects for evidence of several kinds."""
-    if evidence is None:
-        return None
+def evidence_to_json(evidence: Evidence) -> dict[str, object]:
+    """The JSON object that stands for it in an offer; one that has `parts` where it is of several kinds."""
     if evidence.parts:
-        return [evidence_to_json(part) for part in evidence.parts]
-    value = {"kind": evidence.kind, "data": base64.b64encode(evidence.data).decode()}
+        return {"kind": evidence.kind, "parts": [evidence_to_json(part) for part in evidence.parts]}
+    value: dict[str, object] = {"kind": evidence.kind, "data": base64.b64encode(evidence.data).decode()}
     if evidence.collateral:
         value["collateral"] = base64.b64encode(evidence.collateral).decode()
     return value
 
 
-def evidence_from_json(value: object) -> Evidence | None:
-    """The evidence of an offer, as parsed JSON has it. AttestationError: malformed, or too long."""
+def evidence_from_json(value: Mapping[str, object] | None) -> Evidence | None:
+    """The evidence of an offer (`KeyOffer.evidence`). AttestationError: malformed, or too long."""
     if value is None:
         return None
-    if isinstance(value, list):
-        if not 0 < len(value) <= _MAX_PARTS:
-            raise AttestationError(f"evidence has 1 to {_MAX_PARTS} parts")
-        return Evidence.together(*(_piece(one) for one in value))
-    return _piece(value)
+    if not isinstance(value, Mapping) or "parts" not in value:
+        return _piece(value)
+    parts = value["parts"]
+    if value.get("kind") != SEVERAL or not isinstance(parts, list) or not 0 < len(parts) <= _MAX_PARTS:
+        raise AttestationError(f"evidence of several kinds has 1 to {_MAX_PARTS} parts")
+    return Evidence.together(*(_piece(one) for one in parts))
 
 
 def _piece(value: object) -> Evidence:
-    if not isinstance(value, dict) or not isinstance(kind := value.get("kind"), str) or not 0 < len(kind) <= _MAX_KIND:
-        raise AttestationError("evidence is an object with a kind")
+    if not isinstance(value, Mapping):
+        raise AttestationError("evidence is a JSON object")
+    kind = value.get("kind")
+    if not isinstance(kind, str) or not 0 < len(kind) <= _MAX_KIND or kind == SEVERAL:
+        raise AttestationError("evidence has a kind")
     return Evidence(kind, _bytes(value.get("data")), _bytes(value.get("collateral", "")))
 
 
