@@ -14,9 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import atoma_crypto as ac
+from amd_pki import amd_maker, chip, pem
 from atoma_crypto.attestation import (
     Evidence,
     NvidiaGpuVerifier,
+    SnpPolicy,
+    SnpTcb,
+    SnpVerifier,
     TdxPolicy,
     TdxVerifier,
     Verifier,
@@ -33,6 +37,8 @@ from helpers import node_key
 OFFER: Final = KeyOffer("v2", node_key().public_key, HOUR, NOW + HOUR)
 TDX: Final = TdxVerifier(TdxPolicy.any_measurement(), root=maker().root.der)
 NVIDIA: Final = NvidiaGpuVerifier(7, root=gpu_maker().root.der)
+SNP: Final = SnpVerifier(SnpPolicy.any_measurement(SnpTcb()), root=amd_maker().root)
+REPORT: Final = Evidence("snp", chip().report(report_data(OFFER)), chip().collateral)
 QUOTE: Final = maker().quote(report_data(OFFER))
 COLLATERAL: Final = maker().collateral()
 ENTRY: Final = gpu_maker().device(nvidia_nonce(bytes(OFFER.public_key), contract_nonce=7))
@@ -46,7 +52,7 @@ JSON: Final = st.recursive(
 )
 
 
-SOME: Final = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+SOME: Final = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def judged(verifier: Verifier, evidence: Evidence) -> None:
@@ -76,6 +82,21 @@ def test_tdx(quote: bytes, collateral: bytes) -> None:
 @given(st.dictionaries(st.sampled_from(sorted(json.loads(COLLATERAL))), JSON, max_size=3))
 def test_tdx_collateral_of_other_types(changes: dict[str, Any]) -> None:
     judged(TDX, Evidence("tdx", QUOTE, json.dumps(json.loads(COLLATERAL) | changes).encode()))
+
+
+@SOME
+@given(cut_and_spliced(REPORT.data), cut_and_spliced(REPORT.collateral), cut_and_spliced(chip().vcek))
+def test_snp(report: bytes, collateral: bytes, vcek: bytes) -> None:
+    judged(SNP, Evidence("snp", report, REPORT.collateral))
+    judged(SNP, Evidence("snp", REPORT.data, collateral))
+    judged(SNP, Evidence("snp", REPORT.data, b"".join(map(pem, (vcek, *chip().above)))))
+
+
+@SOME
+@given(st.binary(max_size=2000), cut_and_spliced(chip().table))
+def test_snp_tables(data: bytes, table: bytes) -> None:
+    for collateral in (data, table):
+        judged(SNP, Evidence("snp", REPORT.data, collateral))
 
 
 @SOME
@@ -167,6 +188,7 @@ def test_extras_are_imported_when_they_are_used() -> None:
         ("dcap_qvl", "a.TdxVerifier(a.TdxPolicy.any_measurement())", "tdx"),
         ("cryptography", "a.NvidiaGpuVerifier(1)", "nvidia"),
         ("blake3", "a.NvidiaGpuVerifier(1)", "nvidia"),
+        ("cryptography", "a.SnpVerifier(a.SnpPolicy.any_measurement(a.SnpTcb()))", "snp"),
         ("blake3", "a.nvidia_nonce(bytes(32), contract_nonce=1)", "nvidia"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 import atoma_crypto as ac
+from amd_pki import MEASUREMENT, amd_maker, chip
 from atoma_crypto.attestation import AllOf, AnyOf, Evidence, PinnedKeys, TdxVerifier, nvidia_nonce, report_data
 from atoma_crypto.attestation.policy_file import PolicyFileError, load_policy
 from atoma_crypto.keyring import KeyOffer
@@ -96,6 +97,26 @@ def test_collateral_is_fetched_by_the_function_that_is_given(file: Path) -> None
     load_policy(file, fetch_collateral=lambda _: maker().collateral()).verify(bare, OFFER, now=NOW)
 
 
+def test_snp(file: Path) -> None:
+    (file.parent / "amd.der").write_bytes(amd_maker().root)
+    shown = Evidence("snp", chip().report(report_data(OFFER)), chip().collateral)
+    begin = '[snp]\nroot = "amd.der"\nmin_tcb = {bootloader = 3, snp = %d}\n'
+    guest = f'[[snp.measurements]]\nmeasurement = "{MEASUREMENT.hex()}"\n'
+    file.write_text(begin % 8 + guest)
+    load_policy(file).verify(shown, OFFER, now=NOW)
+    file.write_text(begin % 8 + "any_measurement = true\nmax_vmpl = 1\n")
+    load_policy(file).verify(
+        Evidence("snp", chip().report(report_data(OFFER), vmpl=1), shown.collateral), OFFER, now=NOW
+    )
+    for text, match in (
+        (begin % 9 + guest, "snp"),
+        (begin % 8 + guest + f'host_data = "{"00" * 32}"\n', "measurement"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ac.AttestationError, match=match):
+            load_policy(file).verify(shown, OFFER, now=NOW)
+
+
 def test_pins_of_both_suites(file: Path) -> None:
     wide = ac.SecretKey.generate("X-Wing").public_key
     file.write_text(PINNED + f'[[pinned.keys]]\nsuite = "X-Wing"\npublic_key = "{wide.to_base64()}"\n')
@@ -123,6 +144,12 @@ REFUSED: Final = {
     TDX.replace('root = "root.der"', "any_measurement = true"): "not both",
     "[tdx]\nmeasurements = [1]": "table",
     TDX + NVIDIA: "require",
+    "[snp]\nany_measurement = true": r"snp\.min_tcb",
+    "[snp]\nmin_tcb = {}": "measurement",
+    "[snp]\nany_measurement = true\nmin_tcb = {ucode = 1}": r"unknown: snp\.min_tcb\.ucode",
+    "[snp]\nany_measurement = true\nmin_tcb = {}\nmax_vmpl = 4": "max_vmpl",
+    "[snp]\nmin_tcb = {}\n[[snp.measurements]]": "measurement",
+    '[snp]\nmin_tcb = {}\n[[snp.measurements]]\nmeasurement = "00"\nx = 1': "measurement",
     "[nvidia]": "contract_nonce",
     "[nvidia]\ncontract_nonce = 1": "str",
     '[nvidia]\ncontract_nonce = "-1"': "contract_nonce",

@@ -2,8 +2,9 @@
 
 ATOMA_CRYPTO_EVIDENCE is a folder with `tdx_quote`, `tdx_quote_collateral.json`, `sgx_quote` and
 `sgx_quote_collateral.json` (samples of Phala-Network/dcap-qvl). ATOMA_CRYPTO_NVIDIA_WHEEL is the wheel of
-nv-local-gpu-verifier 2.7.3, which has a report of a Hopper GPU in it. Both are bound to the nonces of others, so the
-tests put those in the place of ours: all else is checked as it always is.
+nv-local-gpu-verifier 2.7.3, which has a report of a Hopper GPU in it. ATOMA_CRYPTO_SNP_EVIDENCE is a folder with
+reports of AMD's chips, NAME.report, each with its VCEK, ASK and ARK, NAME.pem (samples of virtee/sev and
+google/go-sev-guest). All are bound to the nonces of others, so the tests put those in the place of ours: all else is checked as it always is.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ from atoma_crypto.attestation import (
     AttestedKey,
     Evidence,
     NvidiaGpuVerifier,
+    SnpMeasurement,
+    SnpPolicy,
+    SnpTcb,
+    SnpVerifier,
     TdxMeasurement,
     TdxPolicy,
     TdxVerifier,
+    _binding,
     _nvidia,
-    _tdx,
 )
 from atoma_crypto.keyring import KeyOffer
 from helpers import node_key
@@ -40,6 +45,8 @@ from test_attestation_flips import TDX_LENGTHS, TDX_SIGNED_END, flip_all
 FOLDER: Final = os.environ.get("ATOMA_CRYPTO_EVIDENCE")
 WHEEL: Final = os.environ.get("ATOMA_CRYPTO_NVIDIA_WHEEL")
 intel: Final = pytest.mark.skipif(not FOLDER, reason="ATOMA_CRYPTO_EVIDENCE names no folder with real quotes")
+SNP: Final = os.environ.get("ATOMA_CRYPTO_SNP_EVIDENCE")
+amd: Final = pytest.mark.skipif(not SNP, reason="ATOMA_CRYPTO_SNP_EVIDENCE names no folder with real reports")
 nvidia: Final = pytest.mark.skipif(not WHEEL, reason="ATOMA_CRYPTO_NVIDIA_WHEEL names no wheel with a real report")
 
 OFFER: Final = KeyOffer("v1", node_key().public_key, 3600.0)
@@ -57,7 +64,7 @@ def read(name: str) -> bytes:
 def bound(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """The 64 bytes of the real quote, which stand in for those of our offer."""
     said: bytes = dcap_qvl.Quote.parse(read("tdx_quote")).report.report_data
-    monkeypatch.setattr(_tdx, "report_data", lambda *_: said)
+    monkeypatch.setattr(_binding, "report_data", lambda *_: said)
     return said
 
 
@@ -202,3 +209,35 @@ def test_real_reports_with_a_byte_changed(step: int) -> None:
 def test_real_chains_with_a_byte_changed(step: int) -> None:
     report, chain = hopper()
     flip_all(chain, lambda data: gpu(report, data), range(0, len(chain), step), lambda _: False)
+
+
+# ---- AMD --------------------------------------------------------------------------------------------------------
+
+
+ANY_GUEST: Final = SnpPolicy.any_measurement(SnpTcb())
+
+
+@amd
+@pytest.mark.parametrize("step", [LONG, pytest.param(23, id="some bytes")])
+def test_real_snp_reports(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """As they are, and with a byte changed. Of a guest that may be debugged: refused, all else being good."""
+    files = sorted(Path(SNP or "").glob("*.report"))
+    assert files
+    for file in files:
+        report, pem = file.read_bytes(), file.with_suffix(".pem").read_bytes()
+
+        def judge(report: bytes = report, pem: bytes = pem, policy: SnpPolicy = ANY_GUEST) -> AttestedKey:
+            return SnpVerifier(policy).verify(Evidence("snp", report, pem), OFFER, now=NOW)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(_binding, "report_data", lambda *_, said=report[0x50:0x90]: said)
+            if report[0x0A] & 0x08:
+                with pytest.raises(ac.AttestationError, match="debugged"):
+                    judge()
+                continue
+            measured = str(judge().claims["measurement"])
+            judge(policy=SnpPolicy([SnpMeasurement(measured)], SnpTcb()))
+            flip_all(report, judge, range(0, len(report), step), lambda at: at < 0x330)
+            flip_all(pem, lambda data: judge(pem=data), range(0, len(pem), step), lambda _: False)
+        with pytest.raises(ac.AttestationError, match="not for this key"):
+            judge()

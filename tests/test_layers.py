@@ -45,9 +45,11 @@ LINES: Final = {
     "attestation._nvidia": 6,
     "attestation._policies": 6,
     "attestation._providers": 6,
+    "attestation._snp": 6,
     "attestation._tdx": 6,
     "attestation._tdx_policy": 6,
     "attestation._values": 6,
+    "attestation._vcek": 6,
     "attestation._wire": 6,
     "attestation.policy_file": 7,
     "node": 6,
@@ -65,6 +67,7 @@ EXTRAS: Final = {
     "attestation._chain": {"cryptography"},  # imported by what says so if it is missing
     "attestation._nvidia": {"blake3"},
     "attestation._tdx": {"dcap_qvl"},
+    "attestation._vcek": {"cryptography"},
 }
 ONLY_IN_CORE: Final = frozenset(("nacl", "cffi", "_cffi_backend", "ctypes"))
 

@@ -82,3 +82,19 @@ def evidence_of(evidence: Evidence | None, kind: str) -> Evidence:
         given = ", ".join(sorted({repr(piece.kind) for piece in pieces})) or "none"
         raise AttestationError(f"one piece of evidence of kind {kind!r} is needed; given: {given}")
     return fitting[0]
+
+
+def check_binding(said: bytes, offer: KeyOffer, challenge: bytes) -> None:
+    """What the evidence says is what it has to. AttestationError."""
+    if said == report_data(offer, challenge):
+        return
+    if challenge and said == report_data(offer):
+        raise AttestationError("the evidence is for this key, but does not answer the challenge")
+    raise AttestationError("the evidence is not for this key, its end and this challenge")
+
+
+def freshness(offer: KeyOffer, challenge: bytes) -> str:
+    """How new evidence is that has passed, in words, for the claims."""
+    if challenge:
+        return "made for this challenge"
+    return "not known" if offer.protocol == "v1" else "made for a key that ends within 24 hours"

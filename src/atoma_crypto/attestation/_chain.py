@@ -1,5 +1,6 @@
 """Chains of certificates to a root (RFC 5280), as far as makers of chips use it. Needs `cryptography`."""
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -72,14 +73,22 @@ def _checked(pem: bytes, root: x509.Certificate, now: float) -> Path:
     if not below:
         raise AttestationError("there is no certificate under the root")
     path = (*below, root)
+    return Path(path, check_path(path, now))
+
+
+def check_path(path: Sequence[x509.Certificate], now: float, *, depth: int = 0) -> float:
+    """The path, its root last, is good at `now`; `depth` certificates stand under its first. Returns when it ends.
+
+    AttestationError, and whatever the library raises.
+    """
     moment = datetime.fromtimestamp(now, timezone.utc)
-    for depth, certificate in enumerate(path):
+    for under, certificate in enumerate(path, depth):
         if not certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc:
             raise AttestationError("a certificate has expired, or is not valid yet")
-        _check_extensions(certificate, depth)
+        _check_extensions(certificate, under)
     for certificate, issuer in pairwise(path):
         _check_issued(certificate, issuer)
-    return Path(path, min(certificate.not_valid_after_utc.timestamp() for certificate in path))
+    return min(certificate.not_valid_after_utc.timestamp() for certificate in path)
 
 
 def _check_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
@@ -117,9 +126,8 @@ def _check_extensions(certificate: x509.Certificate, depth: int) -> None:
         raise AttestationError("a chain of certificates is longer than one of them allows")
 
 
-def signed_by_p384(certificate: x509.Certificate, message: bytes, r: int, s: int) -> bool:
-    """Whether (r, s) is the ECDSA signature, over P-384 with SHA-384, of the message by this certificate's key."""
-    key = certificate.public_key()
+def signed_by_p384(key: object, message: bytes, r: int, s: int) -> bool:
+    """Whether the key is one of P-384, and (r, s) its ECDSA signature, with SHA-384, of the message."""
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         return False
     try:

@@ -113,7 +113,7 @@ class NvidiaGpuVerifier:
         if not guarded(
             "the certificate of an NVIDIA device is malformed",
             lambda: self._chain.signed_by_p384(
-                path.certificates[0], signed, int.from_bytes(r, "big"), int.from_bytes(s, "big")
+                path.certificates[0].public_key(), signed, int.from_bytes(r, "big"), int.from_bytes(s, "big")
             ),
         ):
             raise AttestationError("the report of an NVIDIA device is not signed by its certificate")

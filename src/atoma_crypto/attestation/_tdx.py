@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from atoma_crypto._errors import AttestationError
-from atoma_crypto.attestation._binding import check_offer, evidence_of, report_data
+from atoma_crypto.attestation._binding import check_binding, check_offer, evidence_of, freshness
 from atoma_crypto.attestation._guard import guarded
 from atoma_crypto.attestation._tdx_policy import REGISTERS, TdxPolicy
 from atoma_crypto.attestation._values import AttestedKey, Evidence
@@ -60,12 +60,12 @@ class TdxVerifier:
             raise AttestationError("the TDX collateral, or a certificate, has expired")
         self._check_state(found["tcb"])
         measured = self._check_machine(report)
-        _check_binding(report.report_data, offer, challenge)
+        check_binding(report.report_data, offer, challenge)
         pck = found["platform"]["pck"]
         claims = {
             "policy": "tdx",
             "binding": "this key, its end and the challenge" if challenge else "this key and its end",
-            "fresh": _freshness(offer, challenge),
+            "fresh": freshness(offer, challenge),
             "tcb_status": found["tcb"]["status"],
             "advisories": list(found["tcb"]["advisory_ids"]),
             "evaluation": found["tcb"]["eval_data_number"],
@@ -139,17 +139,3 @@ class TdxVerifier:
                 f"the measurements are none that the policy accepts; mr_td is {measured['mr_td'].hex()}"
             )
         return measured
-
-
-def _check_binding(said: bytes, offer: KeyOffer, challenge: bytes) -> None:
-    if said == report_data(offer, challenge):
-        return
-    if challenge and said == report_data(offer):
-        raise AttestationError("the evidence is for this key, but does not answer the challenge")
-    raise AttestationError("the evidence is not for this key, its end and this challenge")
-
-
-def _freshness(offer: KeyOffer, challenge: bytes) -> str:
-    if challenge:
-        return "made for this challenge"
-    return "not known" if offer.protocol == "v1" else "made for a key that ends within 24 hours"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +13,12 @@ from atoma_crypto._keys import PublicKey
 from atoma_crypto.attestation._combined import AllOf, AnyOf
 from atoma_crypto.attestation._nvidia import NvidiaGpuVerifier
 from atoma_crypto.attestation._policies import PinnedKeys
+from atoma_crypto.attestation._snp import SnpMeasurement, SnpPolicy, SnpTcb, SnpVerifier
 from atoma_crypto.attestation._tdx import TdxVerifier
 from atoma_crypto.attestation._tdx_policy import REGISTERS, TdxMeasurement, TdxPolicy
 from atoma_crypto.attestation._values import Verifier
+
+_TCB: Final = tuple(each.name for each in fields(SnpTcb))
 
 
 class PolicyFileError(ValueError):
@@ -89,7 +93,7 @@ class _Reader:
         self._fetch = fetch_collateral
 
     def policy(self, values: Mapping[str, Any]) -> Verifier:
-        kinds: Final = {"tdx": self._tdx, "nvidia": self._nvidia, "pinned": self._pinned}
+        kinds: Final = {"tdx": self._tdx, "snp": self._snp, "nvidia": self._nvidia, "pinned": self._pinned}
         whole = _Table("", values)
         require = whole.take("require", str)
         if require not in (None, "all", "any"):
@@ -132,6 +136,27 @@ class _Reader:
         registers = {name: table.take(name, str) for name in REGISTERS}
         table.end()
         return TdxMeasurement(**registers)
+
+    def _snp(self, table: _Table) -> Verifier:
+        accept_any = table.take("any_measurement", bool, False)
+        measurements = []
+        for one in table.tables("measurements"):
+            measurements.append(SnpMeasurement(one.take("measurement", str, ""), one.take("host_data", str)))
+            one.end()
+        if accept_any and measurements:
+            raise PolicyFileError("snp: measurements, or any_measurement, not both")
+        least = table.take("min_tcb", dict)
+        if least is None:
+            raise PolicyFileError("snp.min_tcb: a table is needed: AMD signs no list of what is up to date")
+        versions = _Table("snp.min_tcb", least)
+        min_tcb = SnpTcb(**{name: versions.take(name, int, 0) for name in _TCB})
+        versions.end()
+        max_vmpl = table.take("max_vmpl", int, 0)
+        if accept_any:
+            policy = SnpPolicy.any_measurement(min_tcb, max_vmpl=max_vmpl)
+        else:
+            policy = SnpPolicy(measurements, min_tcb, max_vmpl)
+        return SnpVerifier(policy, root=self._root(table))
 
     def _nvidia(self, table: _Table) -> Verifier:
         nonce = table.take("contract_nonce", str)  # TOML's integers have a sign bit: the nonce would not fit
