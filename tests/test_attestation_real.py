@@ -4,7 +4,8 @@ ATOMA_CRYPTO_EVIDENCE is a folder with `tdx_quote`, `tdx_quote_collateral.json`,
 `sgx_quote_collateral.json` (samples of Phala-Network/dcap-qvl). ATOMA_CRYPTO_NVIDIA_WHEEL is the wheel of
 nv-local-gpu-verifier 2.7.3, which has a report of a Hopper GPU in it. ATOMA_CRYPTO_SNP_EVIDENCE is a folder with
 reports of AMD's chips, NAME.report, each with its VCEK, ASK and ARK, NAME.pem (samples of virtee/sev and
-google/go-sev-guest). All are bound to the nonces of others, so the tests put those in the place of ours: all else is checked as it always is.
+google/go-sev-guest). All are bound to the nonces of others, so the tests put those in the place of ours: all else is
+checked as it always is.
 """
 
 from __future__ import annotations
