@@ -9,7 +9,8 @@ static const struct {
   uint32_t feature;
 } names[] = {{"ssse3", ACI_CPU_SSSE3}, {"sse4.1", ACI_CPU_SSE41}, {"aes", ACI_CPU_AES},
              {"pclmul", ACI_CPU_PCLMUL}, {"avx2", ACI_CPU_AVX2}, {"vaes", ACI_CPU_VAES},
-             {"vpclmulqdq", ACI_CPU_VPCLMULQDQ}, {"avx512", ACI_CPU_AVX512}};
+             {"vpclmulqdq", ACI_CPU_VPCLMULQDQ}, {"avx512", ACI_CPU_AVX512},
+             {"sha", ACI_CPU_SHA}};
 enum { NAMES = sizeof names / sizeof names[0] };
 
 const char *ac_cpu_feature_name(unsigned number) { return number < NAMES ? names[number].name : NULL; }
@@ -77,7 +78,8 @@ static int all(uint64_t have, uint64_t want) { return (have & want) == want; }
 
 static uint32_t detect(void) {
   enum { PCLMULQDQ = 1 << 1, SSSE3 = 1 << 9, SSE41 = 1 << 19, AES = 1 << 25, OSXSAVE = 1 << 27, AVX = 1 << 28 };
-  enum { AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512DQ = 1 << 17, AVX512BW = 1 << 30 }; /* leaf 7, EBX; above: leaf 1, ECX */
+  /* leaf 7, EBX; above: leaf 1, ECX */
+  enum { AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512DQ = 1 << 17, SHA = 1 << 29, AVX512BW = 1 << 30 };
   const uint32_t avx512 = AVX512F | AVX512DQ | AVX512BW | 1u << 31 /* AVX512VL */;
   enum { VAES = 1 << 9, VPCLMULQDQ = 1 << 10 }; /* leaf 7, ECX */
   enum { YMM = 0x06, ZMM = 0xe6 };              /* XCR0 */
@@ -88,6 +90,7 @@ static uint32_t detect(void) {
   if (all(one.ecx, SSE41)) found |= ACI_CPU_SSE41;
   if (all(one.ecx, AES)) found |= ACI_CPU_AES;
   if (all(one.ecx, PCLMULQDQ)) found |= ACI_CPU_PCLMUL;
+  if (all(seven.ebx, SHA)) found |= ACI_CPU_SHA;
   if (!all(one.ecx, AVX) || !all(saved, YMM)) return found;
   if (all(seven.ebx, AVX2)) found |= ACI_CPU_AVX2;
   if (all(seven.ecx, VAES)) found |= ACI_CPU_VAES;

@@ -49,6 +49,15 @@ void aci_declassify(const void *p, size_t len);
 int aci_leaves_stack(uint8_t *used, size_t len);
 #endif
 
+/* Of a word that one thread writes while others look. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define ACI_LOAD_RELAXED(p) (*(const volatile uint32_t *)(p))
+#define ACI_STORE_RELAXED(p, v) ((void)(*(volatile uint32_t *)(p) = (v)))
+#else
+#define ACI_LOAD_RELAXED(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define ACI_STORE_RELAXED(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#endif
+
 /* ---- ac_cpu.c ---- */
 
 enum { /* features of x86-64; those with registers of their own only where the operating system saves them */
@@ -59,7 +68,8 @@ enum { /* features of x86-64; those with registers of their own only where the o
   ACI_CPU_AVX2 = 16,
   ACI_CPU_VAES = 32,
   ACI_CPU_VPCLMULQDQ = 64,
-  ACI_CPU_AVX512 = 128 /* F, BW, DQ and VL */
+  ACI_CPU_AVX512 = 128, /* F, BW, DQ and VL */
+  ACI_CPU_SHA = 256
 };
 
 /* Look, once per ac_init. 1: nothing has changed since the last time. */
@@ -126,6 +136,51 @@ const char *aci_gcm_self_test(void);
 /* AC_ERR_ARGUMENT: no such backend, or it cannot be used here. NULL: the best. */
 int aci_gcm_choose(const char *name);
 
+/* ---- ac_sha256*.c. What these and ac_hkdf.c's leave on the stack below them, the caller burns. ---- */
+
+#define ACI_SHA256_BLOCK 64
+
+extern const uint32_t aci_sha256_k[64];
+
+typedef void (*aci_sha256_compress)(uint32_t state[8], const uint8_t *in, size_t blocks);
+#if ACI_X86_64
+void aci_sha256_compress_x86(uint32_t state[8], const uint8_t *in, size_t blocks);
+#endif
+
+/* 1: good. Chooses what is used from then on. */
+int aci_sha256_self_test(void);
+
+typedef struct aci_sha256 {
+  uint32_t state[8];
+  uint64_t len;                    /* bytes so far */
+  uint8_t block[ACI_SHA256_BLOCK]; /* the last len % 64 of them */
+} aci_sha256;
+
+void aci_sha256_init(aci_sha256 *hash);
+void aci_sha256_update(aci_sha256 *hash, const uint8_t *in, size_t in_len);
+void aci_sha256_final(aci_sha256 *hash, uint8_t out[AC_HASH_BYTES]); /* wipes `hash` */
+
+/* ---- ac_hkdf.c ---- */
+
+/* Inputs come in pieces, which are read one behind the other. */
+typedef struct aci_bytes {
+  const uint8_t *at; /* may be NULL where len is 0 */
+  size_t len;
+} aci_bytes;
+
+/* A key of HMAC-SHA256 (RFC 2104): the hash states behind its two padded blocks. */
+typedef struct aci_hmac_key {
+  uint32_t inner[8], outer[8];
+} aci_hmac_key;
+
+extern const aci_hmac_key aci_hmac_empty_key; /* of no bytes, or of zeros */
+void aci_hmac_key_init(aci_hmac_key *key, const aci_bytes *secret, size_t count);
+void aci_hmac(uint8_t mac[AC_HASH_BYTES], const aci_hmac_key *key, const aci_bytes *text, size_t count);
+/* HKDF (RFC 5869). The PRK that extract gives is a key of HMAC, ready for any number of expands. */
+void aci_hkdf_extract(aci_hmac_key *prk, const aci_hmac_key *salt, const aci_bytes *ikm, size_t count);
+/* out_len up to 255 * 32, which is not checked. */
+void aci_hkdf_expand(uint8_t *out, size_t out_len, const aci_hmac_key *prk, const aci_bytes *info, size_t count);
+
 /* ---- ac_keysched.c ---- */
 
 /* X25519, then v1's key schedule. AC_ERR_KEY: an all-zero shared secret. */
@@ -137,12 +192,18 @@ int aci_v1_schedule(ac_aes256gcm *aes, const uint8_t secret[AC_X25519_BYTES], co
 int aci_dhkem_encapsulate(uint8_t shared[AC_HASH_BYTES], uint8_t enc[AC_X25519_BYTES],
                           const uint8_t public_key[AC_X25519_BYTES], const uint8_t *ephemeral);
 int aci_dhkem_decapsulate(uint8_t shared[AC_HASH_BYTES], const uint8_t enc[AC_X25519_BYTES], const ac_secret_key *key);
-/* v2.md, section 3: what HPKE's SetupBase with v2's info gives, of the KEM's shared secret. `nonce` is that of message 0,
- * `response_secret` what is exported for the answer. AC_ERR_ARGUMENT: no such suite. */
+/* KeySchedule of HPKE's base mode (RFC 9180, section 5.1). AC_ERR_ARGUMENT: no such suite. */
+int aci_hpke_schedule(ac_aes256gcm *aes, uint8_t base_nonce[AC_NONCE_BYTES], uint8_t exporter_secret[AC_HASH_BYTES],
+                      uint32_t suite, const uint8_t shared[AC_HASH_BYTES], const uint8_t *info, size_t info_len);
+/* Section 5.3. out_len up to 255 * 32, which is not checked. */
+void aci_hpke_export(uint8_t *out, size_t out_len, uint32_t suite, const uint8_t exporter_secret[AC_HASH_BYTES],
+                     const uint8_t *context, size_t context_len);
+/* docs/protocol-v2.md, section 3: what HPKE's SetupBase with v2's info gives, of the KEM's shared secret. `nonce` is that
+ * of message 0, `response_secret` what is exported for the answer. AC_ERR_ARGUMENT: no such suite. */
 int aci_v2_request_schedule(ac_aes256gcm *aes, uint8_t nonce[AC_NONCE_BYTES], uint8_t response_secret[AC_HASH_BYTES],
                             uint32_t suite, const uint8_t shared[AC_HASH_BYTES],
                             const uint8_t key_id[AC_KEY_ID_BYTES]);
-/* v2.md, section 4. */
+/* docs/protocol-v2.md, section 4. */
 int aci_v2_response_schedule(ac_aes256gcm *aes, uint8_t base[AC_NONCE_BYTES],
                              const uint8_t response_secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len,
                              const uint8_t salt[AC_V2_SALT_BYTES]);
@@ -164,6 +225,33 @@ void aci_v1_opener_leave(ac_v1_opener *opener, int status);
 /* Open members that are base64 text into `out`, which holds ac_base64_decoded_max(ciphertext_len). */
 int aci_v1_open(ac_v1_opener *opener, uint8_t *out, size_t *out_len, const uint8_t *ciphertext, size_t ciphertext_len,
                 const uint8_t *nonce, size_t nonce_len, const uint8_t *hash, size_t hash_len);
+
+/* ---- ac_v2_record.c: the only place that makes nonces for v2's records ---- */
+
+#define ACI_V2_MAX_INTEGER 9007199254740991 /* 2^53 - 1: JavaScript's */
+
+int aci_v2_usage_fits(const uint64_t *usage); /* may be NULL */
+
+/* Draws the salt. `sealer` is overwritten, after AC_OK only. */
+int aci_v2_sealer_start(ac_v2_sealer *sealer, const uint8_t secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len);
+/* After AC_OK the caller owes one aci_v2_sealer_leave. */
+int aci_v2_sealer_enter(ac_v2_sealer *sealer);
+void aci_v2_sealer_leave(ac_v2_sealer *sealer, int status);
+/* Inside: AC_OK, or AC_ERR_LIMIT if so many records with so much plaintext in all are more than what is left. */
+int aci_v2_sealer_has(const ac_v2_sealer *sealer, uint64_t count, uint64_t plaintext_len, uint32_t last_flag);
+/* Inside, once it has: one seal, which spends an index. AC_OK or AC_ERR_PRIMITIVE. */
+int aci_v2_seal(ac_v2_sealer *sealer, uint8_t *sealed, uint32_t flag, const uint8_t *plaintext, size_t plaintext_len,
+                const uint64_t *usage);
+
+/* `opener` is overwritten. It waits for the salt. */
+void aci_v2_opener_start(ac_v2_opener *opener, const uint8_t secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len,
+                         int stream);
+int aci_v2_opener_enter(ac_v2_opener *opener); /* also behind the end: something may stand there */
+void aci_v2_opener_leave(ac_v2_opener *opener, int status);
+/* Open the next record; `out` may be `sealed`. `salt` is NULL but with the first record, where the opener waits for it.
+ * AC_ERR_FORMAT: nothing was changed. */
+int aci_v2_open(ac_v2_opener *opener, uint8_t *out, uint32_t flag, const uint8_t *sealed, size_t sealed_len,
+                const uint8_t *salt, const uint64_t *usage);
 
 /* ---- ac_base64.c ---- */
 
@@ -197,5 +285,18 @@ int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len
  * the blank line; 0 for any other, about which that says nothing. What stands in the members was not looked at: it is
  * free of line ends and escapes if it turns out to be base64. */
 size_t aci_v1_read_plain_event(aci_v1_members *members, const uint8_t *in, size_t len);
+
+/* ---- ac_v2_json.c: reads what v2 sends ---- */
+
+typedef struct aci_v2_members {
+  aci_text ciphertext, salt; /* salt.at NULL: absent */
+  uint64_t usage[AC_V2_USAGE];
+  uint32_t flag;
+  uint32_t has_usage;
+} aci_v2_members;
+
+/* As those of v1. */
+int aci_v2_read_members(aci_v2_members *members, const uint8_t *json, size_t len);
+size_t aci_v2_read_plain_event(aci_text *ciphertext, const uint8_t *in, size_t len);
 
 #endif

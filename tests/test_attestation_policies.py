@@ -1,11 +1,10 @@
-"""Policies that look at the key alone, policies made of policies, and evidence of several kinds."""
+"""Policies made of policies, evidence of several kinds, and evidence in JSON."""
 
 from __future__ import annotations
 
 import base64
 import json
 import math
-import warnings
 import zlib
 from typing import Any, Final
 
@@ -22,8 +21,6 @@ from atoma_crypto.attestation import (
     TdxMeasurement,
     TdxPolicy,
     TdxVerifier,
-    Unverified,
-    UnverifiedWarning,
     Verifier,
     evidence_from_json,
     evidence_to_json,
@@ -57,32 +54,6 @@ class Says:
 
 def ask(verifier: Verifier, offer: KeyOffer = OFFER) -> AttestedKey:
     return verifier.verify(None, offer, challenge=CHALLENGE, now=NOW)
-
-
-def test_pinned() -> None:
-    for pins in (KEY, [OTHER, KEY]):
-        key = ask(PinnedKeys(pins))
-        assert (key.public_key, key.expires_at, dict(key.claims)) == (KEY, math.inf, {"policy": "pinned"})
-    with pytest.raises(ac.AttestationError, match=KEY.fingerprint()):
-        ask(PinnedKeys(OTHER))
-    for none in ([], ["key"], [bytes(KEY)]):
-        with pytest.raises(TypeError, match="PublicKey"):
-            PinnedKeys(none)  # type: ignore[arg-type]  # that is what is tested
-
-
-def test_a_pin_is_of_one_suite() -> None:
-    wide = ac.SecretKey.generate("X-Wing").public_key
-    ask(PinnedKeys(wide), OFFER._replace(public_key=wide))
-    with pytest.raises(ac.AttestationError):
-        ask(PinnedKeys(KEY), OFFER._replace(public_key=wide))
-
-
-def test_unverified_has_to_be_spelled_out_and_warns() -> None:
-    with pytest.warns(UnverifiedWarning, match="any key"):
-        verifier = Unverified()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert dict(ask(verifier).claims) == {"policy": "unverified"}
 
 
 def test_all_of() -> None:
@@ -229,7 +200,3 @@ def test_evidence_in_json() -> None:
 def test_what_is_no_evidence(value: Any) -> None:
     with pytest.raises(ac.AttestationError, match="evidence"):
         evidence_from_json(value)
-
-
-def test_no_evidence_is_in_a_repr() -> None:
-    assert "secret" not in repr(Evidence("tdx", b"secret", b"secret"))

@@ -72,9 +72,9 @@ def test_a_libsodium_with_an_empty_place(name: str) -> None:
 @pytest.mark.parametrize(
     ("member", "answer", "blamed"),
     [
-        ("hash_sha256", 0, "SHA-256 or BLAKE2b"),
-        ("hash_sha256", -1, "SHA-256 or BLAKE2b"),
-        ("blake2b", 0, "SHA-256 or BLAKE2b"),
+        ("hash_sha256", 0, "SHA-256"),
+        ("hash_sha256", -1, "SHA-256"),
+        ("blake2b", 0, "BLAKE2b"),
         ("scalarmult", 0, "X25519"),
         ("scalarmult", -1, "X25519"),
         ("sign_seed_keypair", -1, "Ed25519"),

@@ -86,24 +86,6 @@ static void request_open_fails(primitive in, unsigned after, int want) {
   bytes_free(&out);
 }
 
-/* Of the eight digests that two blocks of output take, each in turn. */
-static void hkdf_fails(void) {
-  uint8_t ikm[100], out[64];
-  bytes scratch = bytes_new(ac_hkdf_scratch_bytes(sizeof ikm, 0));
-  memset(ikm, 0x33, sizeof ikm);
-  for (unsigned after = 0; after < 7; after++) { /* the salt is longer than a block: one more */
-    fault_plant(IN_SHA256, REFUSES, after);
-    CHECK_STATUS(ac_hkdf_sha256(out, sizeof out, ikm, sizeof ikm, ikm, sizeof ikm, NULL, 0, scratch.at, scratch.len),
-                 AC_ERR_PRIMITIVE);
-    CHECK(fault_struck() && all_zero(out, sizeof out) && all_zero(scratch.at, scratch.len));
-  }
-  fault_plant(IN_SHA256, REFUSES, 7);
-  CHECK_STATUS(ac_hkdf_sha256(out, sizeof out, ikm, sizeof ikm, ikm, sizeof ikm, NULL, 0, scratch.at, scratch.len),
-               AC_OK);
-  CHECK(!fault_struck());
-  bytes_free(&scratch);
-}
-
 void test_faults(void) {
   for (int writer = 0; writer < 3; writer++) {
     for (unsigned after = 0; after < (writer == 2 ? 3u : 1u); after++) {
@@ -119,13 +101,8 @@ void test_faults(void) {
   request_seal_fails(IN_BLAKE2B, 0, AC_ERR_PRIMITIVE);
   request_open_fails(IN_SCALARMULT, 0, AC_ERR_AUTH);
   request_open_fails(IN_BLAKE2B, 0, AC_ERR_PRIMITIVE);
-  for (unsigned after = 0; after < 4; after++) {
-    request_seal_fails(IN_SHA256, after, AC_ERR_PRIMITIVE);
-    request_open_fails(IN_SHA256, after, AC_ERR_PRIMITIVE);
-  }
   if (aes_can_fail()) {
     request_seal_fails(IN_ENCRYPT, 0, AC_ERR_PRIMITIVE);
     request_open_fails(IN_DECRYPT, 0, AC_ERR_AUTH);
   }
-  hkdf_fails();
 }

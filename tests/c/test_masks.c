@@ -3,6 +3,10 @@
 
 #include <sodium.h>
 
+#if ACI_X86_64
+#include <cpuid.h>
+#endif
+
 enum { MOST_FEATURES = 16 };
 
 /* What each backend needs, once more; NULL: nothing of ours. */
@@ -29,6 +33,8 @@ static unsigned features;
 
 static int cpu_has(const char *name) {
 #if ACI_X86_64
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0; /* no compiler of ours knows the name of SHA-NI */
+  const int sha = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ebx >> 29 & 1) != 0;
   const struct {
     const char *name;
     int found;
@@ -42,6 +48,7 @@ static int cpu_has(const char *name) {
       {"vpclmulqdq", __builtin_cpu_supports("vpclmulqdq")},
       {"avx512", __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")},
+      {"sha", sha},
   };
   enum { KNOWN = sizeof known / sizeof known[0] };
   size_t i = 0;

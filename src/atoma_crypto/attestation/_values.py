@@ -22,7 +22,7 @@ class Evidence:
     kind: str
     data: bytes = field(repr=False)
     collateral: bytes = field(default=b"", repr=False)
-    parts: tuple["Evidence", ...] = ()
+    parts: tuple["Evidence", ...] = field(default=(), repr=False)
 
     @classmethod
     def together(cls, *parts: "Evidence") -> "Evidence":
