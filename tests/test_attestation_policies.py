@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import zlib
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
 
 import atoma_crypto as ac
+from atoma_crypto._offers import read_offers, write_offer
+from atoma_crypto._typing import Suite
 from atoma_crypto.attestation import (
     AllOf,
     AnyOf,
@@ -200,3 +205,34 @@ def test_evidence_in_json() -> None:
 def test_what_is_no_evidence(value: Any) -> None:
     with pytest.raises(ac.AttestationError, match="evidence"):
         evidence_from_json(value)
+
+
+# ---- the docs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suite", ["X25519", "X-Wing"])
+def test_from_a_keyring_to_a_client(suite: Suite) -> None:
+    """A node's offer with its evidence, as the docs make it, over JSON, checked by the docs' client."""
+    page = (Path(__file__).parent.parent / "docs" / "attestation.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "attestation.md", "exec"), names)  # noqa: S102 - that is the test
+    registers = names["policy"].measurements[0].registers()
+
+    class Machine:
+        def evidence(self, binding: bytes) -> Evidence:
+            rt_mr = (bytes(48), registers["rt_mr1"], registers["rt_mr2"], bytes(48))
+            quote = maker().quote(binding, mr_td=registers["mr_td"], rt_mr=rt_mr)
+            return Evidence("tdx", quote, maker().collateral())
+
+    keys = ac.NodeKeyring(suites=(suite,), wall_clock=lambda: NOW)
+    challenge = bytes(range(32))
+    offers = [offer for offer in names["with_evidence"](keys, Machine(), challenge) if offer.protocol == "v2"]
+    (offer,) = read_offers(json.loads(json.dumps([write_offer(one) for one in offers])))
+    names["verifier"] = TdxVerifier(names["policy"], root=maker().root.der)
+    names["time"] = SimpleNamespace(time=lambda: NOW)
+    assert names["accepted"](offer, challenge) == offer.public_key
+    with pytest.raises(ac.AttestationError, match="not for this key"):
+        names["accepted"](offer._replace(not_after=NOW), challenge)
+    with pytest.raises(ac.AttestationError, match="not for this key"):
+        names["accepted"](offer._replace(public_key=KEY), challenge)

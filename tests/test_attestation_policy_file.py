@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Final
@@ -186,3 +187,11 @@ def test_files_that_are_not_there(file: Path) -> None:
     file.write_bytes(b"\xff")
     with pytest.raises(PolicyFileError, match="TOML"):
         load_policy(file)
+
+
+def test_the_docs_own_files(file: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "attestation.md").read_text(encoding="utf-8")
+    kinds = (AllOf, AnyOf)
+    for text, kind in zip(re.findall(r"```toml\n(.*?)```", page, re.DOTALL), kinds, strict=True):
+        file.write_text(text)
+        assert isinstance(load_policy(file), kind)
