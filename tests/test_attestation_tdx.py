@@ -14,7 +14,7 @@ from atoma_crypto._typing import Protocol
 from atoma_crypto.attestation import AttestedKey, Evidence, TdxMeasurement, TdxPolicy, TdxVerifier, report_data
 from atoma_crypto.keyring import KeyOffer
 from attestation_pki import FMSPC, MR_TD, RT_MR, Maker, maker, tcb_level
-from certificates import DAY, HOUR, NOW, new_root
+from certificates import DAY, HOUR, NOW, iso, new_root
 from helpers import node_key
 
 CHALLENGE: Final = bytes(range(32))
@@ -187,6 +187,32 @@ def test_expired_and_early() -> None:
     refused("does not verify", shown, one, now=NOW - DAY - 1)
     refused("does not verify", evidence(collateral=maker().collateral(revocations_end=NOW - 1)))
     refused("does not verify", evidence(pck=maker().new_pck(ends=NOW - 1)))
+
+
+def ending(what: str, ends: int) -> Evidence:
+    """Evidence of which one piece ends then."""
+    signer = (maker().root.issue("Test TCB Signing", ends=ends), maker().root)
+    collateral = {
+        "list": maker().collateral(revocations_end=ends),
+        "tcb": maker().collateral(tcb_info=maker().tcb_info(nextUpdate=iso(ends))),
+        "identity": maker().collateral(qe_identity=maker().qe_identity(nextUpdate=iso(ends))),
+        "tcb signer": maker().collateral(tcb_signer=signer),
+        "identity signer": maker().collateral(qe_signer=signer),
+        "machine": maker().collateral(),
+    }[what]
+    pck = maker().new_pck(ends=ends) if what == "machine" else maker().pck
+    one = offer(not_after=NOW + 60 * DAY)
+    return evidence(one, collateral=collateral, pck=pck)
+
+
+@pytest.mark.parametrize("what", ["list", "tcb", "identity", "tcb signer", "identity signer", "machine"])
+def test_the_first_end_counts(what: str) -> None:
+    one = offer(not_after=NOW + 60 * DAY)
+    shown = ending(what, NOW + 5 * DAY)
+    assert verify(shown, one).expires_at == NOW + 5 * DAY
+    assert verify(shown, one, now=NOW + 5 * DAY - 1).expires_at == NOW + 5 * DAY
+    for now in (NOW + 5 * DAY, NOW + 5 * DAY + 1):
+        refused("expired|does not verify", shown, one, now=now)
 
 
 def test_an_expired_root() -> None:
