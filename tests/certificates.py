@@ -67,6 +67,8 @@ class Authority:
         ends: float = NOW + 365 * DAY,
         extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
         key: ec.EllipticCurvePrivateKey | None = None,
+        signs: bool | None = None,
+        algorithm: hashes.SHA3_384 | None = None,
     ) -> Authority:
         return issue(
             self,
@@ -77,6 +79,8 @@ class Authority:
             ends=ends,
             extensions=extensions,
             key=key or new_key(self.key.curve),
+            signs=not ca if signs is None else signs,
+            algorithm=algorithm,
         )
 
     def revocations(self, *revoked: Authority, begins: float = NOW - DAY, ends: float = NOW + 30 * DAY) -> bytes:
@@ -105,6 +109,8 @@ def issue(
     ends: float,
     extensions: Sequence[tuple[x509.ExtensionType, bool]],
     key: ec.EllipticCurvePrivateKey,
+    signs: bool = False,
+    algorithm: hashes.SHA3_384 | None = None,
 ) -> Authority:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer = issuer.key if issuer else key
@@ -115,7 +121,7 @@ def issue(
     usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
     usage |= {"encipher_only": False, "decipher_only": False}
     builder = builder.add_extension(
-        x509.KeyUsage(digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, **usage), critical=True
+        x509.KeyUsage(digital_signature=signs, key_cert_sign=ca, crl_sign=ca, **usage), critical=True
     )
     builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -123,8 +129,8 @@ def issue(
     builder = builder.add_extension(aki, critical=False)
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
-    algorithm = hashes.SHA384() if signer.key_size == 384 else hashes.SHA256()
-    return Authority(builder.sign(signer, algorithm), key)
+    usual = hashes.SHA384() if signer.key_size == 384 else hashes.SHA256()
+    return Authority(builder.sign(signer, algorithm or usual), key)
 
 
 def new_root(name: str, curve: ec.EllipticCurve | None = None, *, ends: float = NOW + 3650 * DAY) -> Authority:

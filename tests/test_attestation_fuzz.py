@@ -9,6 +9,7 @@ import sys
 import zlib
 from typing import Any, Final
 
+import dcap_qvl  # type: ignore[import-untyped]  # it has no py.typed
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -149,6 +150,44 @@ def test_whatever_a_library_raises(error: BaseException, monkeypatch: pytest.Mon
         verifier.verify(Evidence("tdx", QUOTE, COLLATERAL), OFFER, now=NOW)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+class Lenient:
+    """The library as it might become: it says yes to everything that it was not told to refuse."""
+
+    def __init__(self, **claims: Any) -> None:
+        verifier = dcap_qvl.QuoteVerifier(maker().root.der)
+        policy = dcap_qvl.QuotePolicy.claims_only(NOW)
+        collateral = dcap_qvl.QuoteCollateralV3.from_json(COLLATERAL.decode())
+        self._claims = json.loads(verifier.verify_with_policy(QUOTE, collateral, NOW, policy).to_json()) | claims
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(dcap_qvl, name)
+
+    def QuoteVerifier(self, _: bytes) -> Lenient:  # noqa: N802 - the library's name
+        return self
+
+    def verify_with_policy(self, *_: Any) -> Lenient:
+        return self
+
+    def to_json(self) -> str:
+        return json.dumps(self._claims)
+
+
+def test_a_library_that_lets_more_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = TdxVerifier(TdxPolicy.any_measurement(), root=maker().root.der)
+    for claims, quote, match in (
+        ({}, maker().quote(report_data(OFFER), debug=True), "debug mode"),
+        ({"claims_version": 2}, QUOTE, "another kind"),
+        ({"tee_type": 0}, QUOTE, "another kind"),
+        ({"tcb": {}}, QUOTE, "does not verify"),
+        ({"platform": None}, QUOTE, "does not verify"),
+    ):
+        monkeypatch.setattr(verifier, "_library", Lenient(**claims))
+        with pytest.raises(ac.AttestationError, match=match):
+            verifier.verify(Evidence("tdx", quote, COLLATERAL), OFFER, now=NOW)
+    monkeypatch.setattr(verifier, "_library", Lenient())
+    verifier.verify(Evidence("tdx", QUOTE, COLLATERAL), OFFER, now=NOW)
 
 
 def test_whatever_fetching_raises() -> None:

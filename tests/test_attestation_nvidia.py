@@ -138,6 +138,8 @@ def chains() -> dict[str, tuple[str, Sequence[Authority]]]:
         "an issuer as the signer": ("issuer's", rest),
         "too long a path": ("longer", (under_short.issue("x"), under_short, short, maker.identity, maker.root)),
         "an unknown critical extension": ("not understood", (maker.provisioner.issue("x", extensions=unknown), *rest)),
+        "not for signing": ("not for signing", (maker.provisioner.issue("x", signs=False), *rest)),
+        "another hash": ("hash", (maker.provisioner.issue("x", algorithm=hashes.SHA3_384()), *rest)),
         "another curve": ("not signed", (other_curve, *rest)),
         "a stranger": ("does not lead", (stranger.issue("x"), stranger)),
         "very long": ("more than 10", (good, *[maker.provisioner] * 10)),

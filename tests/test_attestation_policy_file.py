@@ -144,6 +144,7 @@ REFUSED: Final = {
     TDX.replace('rt_mr2 = "00', 'rt_mr2 = "'): "rt_mr2",
     TDX.replace('root = "root.der"', "any_measurement = true"): "not both",
     "[tdx]\nmeasurements = [1]": "table",
+    '[snp]\nmin_tcb = {}\nany_measurement = true\n[[snp.measurements]]\nmeasurement = "' + "00" * 48 + '"': "not both",
     TDX + NVIDIA: "require",
     "[snp]\nany_measurement = true": r"snp\.min_tcb",
     "[snp]\nmin_tcb = {}": "measurement",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 import atoma_crypto as ac
-from amd_pki import HOST_DATA, MEASUREMENT, TCB, AmdMaker, Chip, amd_maker, chip, pem
+from amd_pki import HOST_DATA, MEASUREMENT, TCB, AmdMaker, Chip, amd_maker, certificate, chip, encoded, pem
 from atoma_crypto.attestation import (
     AttestedKey,
     Evidence,
@@ -17,6 +19,7 @@ from atoma_crypto.attestation import (
     SnpPolicy,
     SnpTcb,
     SnpVerifier,
+    _vcek,
     report_data,
 )
 from atoma_crypto.keyring import KeyOffer
@@ -149,6 +152,52 @@ def test_certificates() -> None:
     assert verify(shown(maker.chip(ends=NOW + 60))).expires_at == NOW + 60
     for odd, match in ((AmdMaker(ark_ends=NOW - 1), "expired"), (AmdMaker(ask_ca=False), "may not")):
         refused(match, shown(odd.chip()), root=odd.root)
+
+
+def resigned(change: Callable[[list[bytes]], None], *, unused: int = 0, algorithm: bytes | None = None) -> Evidence:
+    """A report with a certificate of its chip in which fields are changed, signed by AMD all the same."""
+    one = chip()
+    (whole,) = _vcek._items(one.vcek)
+    signed, said, _ = _vcek._items(_vcek._content(whole, 0x30))
+    fields = list(_vcek._items(_vcek._content(signed, 0x30)))
+    change(fields)
+    body = b"".join(fields)
+    signed = bytes([0x30, 0x82]) + len(body).to_bytes(2, "big") + body
+    pss = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
+    signature = bytes([unused]) + amd_maker().ask.key.sign(signed, pss, hashes.SHA384())
+    bits = bytes([0x03, 0x82]) + len(signature).to_bytes(2, "big") + signature
+    whole = signed + (algorithm or said) + bits
+    vcek = bytes([0x30, 0x82]) + len(whole).to_bytes(2, "big") + whole
+    return shown(collateral=b"".join(map(pem, (vcek, *one.above))))
+
+
+def replaced(at: int, value: bytes) -> Callable[[list[bytes]], None]:
+    return lambda fields: fields.__setitem__(at, value)
+
+
+def test_certificates_of_another_form() -> None:
+    def nothing(_: list[bytes]) -> None:
+        return
+
+    verify(resigned(nothing))
+    verify(resigned(replaced(1, bytes.fromhex("020100"))))  # AMD's number of each VCEK
+    refused("not made of bytes", resigned(nothing, unused=1))
+    refused("RSASSA-PSS", resigned(nothing, algorithm=bytes.fromhex("3000")))
+    refused("version 3", resigned(list.pop))  # type: ignore[arg-type]  # takes away the extensions
+    refused("version 3", resigned(replaced(0, bytes.fromhex("a003020101"))))
+    refused("version 3", resigned(replaced(7, bytes.fromhex("a200"))))
+    refused("not issued", resigned(replaced(2, bytes.fromhex("3000"))))
+    refused("not issued", resigned(replaced(3, bytes.fromhex("3000"))))
+    for at, value in ((4, "3000"), (4, "300413003000"), (4, "3080"), (6, "3000"), (7, "a3023000"), (7, "a300")):
+        refused("malformed", resigned(replaced(at, bytes.fromhex(value))))
+
+
+def test_an_ask_of_another_kind() -> None:
+    maker = AmdMaker()
+    key = ec.generate_private_key(ec.SECP384R1())
+    ask = encoded(certificate("SEV-Test", key, maker.ark))
+    collateral = b"".join(map(pem, (chip().vcek, ask, maker.root)))
+    refused("RSA key", shown(collateral=collateral), root=maker.root)
 
 
 def test_reports_that_are_none() -> None:

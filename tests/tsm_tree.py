@@ -70,10 +70,12 @@ class Entry:
 
     def remove(self) -> None:
         """As rmdir does in configfs: the attributes go with the entry. A thread that still waits is let go."""
-        with contextlib.suppress(OSError):
-            os.close(os.open(self.folder / "outblob", os.O_RDONLY | os.O_NONBLOCK))
+        while self._thread.is_alive():
+            for name in ("outblob", "auxblob"):
+                with contextlib.suppress(OSError):
+                    os.close(os.open(self.folder / name, os.O_RDONLY | os.O_NONBLOCK))
+            self._thread.join(0.01)
         shutil.rmtree(self.folder)
-        self._thread.join()
         os.close(self._written)
 
 

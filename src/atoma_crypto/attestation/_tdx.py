@@ -1,8 +1,8 @@
 """Intel TDX: quotes, judged by dcap-qvl and by a policy."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from atoma_crypto._errors import AttestationError
 from atoma_crypto.attestation._binding import check_binding, check_offer, evidence_of, freshness
@@ -15,6 +15,16 @@ _MAX_QUOTE_BYTES: Final = 64 * 1024
 _MAX_COLLATERAL_BYTES: Final = 1024 * 1024
 _TEE_TYPE_TDX: Final = 0x81
 _DEBUG: Final = 0x01  # TD attributes, bits 0 to 7 (TUD): a debugger may read the machine's memory
+
+
+class _Found(NamedTuple):
+    """What the library says of a quote that is good: the platform's state, and when the first of it all ends."""
+
+    status: str
+    advisories: tuple[str, ...]
+    evaluation: int
+    fmspc: bytes
+    until: int
 
 
 class TdxVerifier:
@@ -55,26 +65,24 @@ class TdxVerifier:
         report = self._report(evidence.data)
         collateral = self._collateral(evidence)
         found = self._judged(evidence.data, collateral, now)
-        expires_at = min(found["earliest_expiration_date"], found["qe_iden_earliest_expiration_date"])
-        if now >= expires_at:
+        if now >= found.until:
             raise AttestationError("the TDX collateral, or a certificate, has expired")
-        self._check_state(found["tcb"])
+        self._check_state(found)
         measured = self._check_machine(report)
         check_binding(report.report_data, offer, challenge)
-        pck = found["platform"]["pck"]
         claims = {
             "policy": "tdx",
             "binding": "this key, its end and the challenge" if challenge else "this key and its end",
             "fresh": freshness(offer, challenge),
-            "tcb_status": found["tcb"]["status"],
-            "advisories": list(found["tcb"]["advisory_ids"]),
-            "evaluation": found["tcb"]["eval_data_number"],
-            "fmspc": bytes(pck["fmspc"]).hex(),
+            "tcb_status": found.status,
+            "advisories": list(found.advisories),
+            "evaluation": found.evaluation,
+            "fmspc": found.fmspc.hex(),
             "measurements": {name: value.hex() for name, value in measured.items()},
             "measurements_checked": bool(self._policy.measurements),
-            "collateral_until": expires_at,
+            "collateral_until": found.until,
         }
-        return AttestedKey(offer.public_key, claims, min(ends, expires_at))
+        return AttestedKey(offer.public_key, claims, min(ends, found.until))
 
     def _report(self, quote: bytes) -> Any:
         parsed = guarded("the TDX quote is malformed", lambda: self._library.Quote.parse(quote))
@@ -105,29 +113,34 @@ class TdxVerifier:
             raise AttestationError("the TDX collateral is signed by the certificate of a machine")
         return collateral
 
-    def _judged(self, quote: bytes, collateral: Any, now: float) -> dict[str, Any]:
+    def _judged(self, quote: bytes, collateral: Any, now: float) -> _Found:
         """What the library has found, all signatures, chains, lists and dates being good."""
 
-        def judge() -> dict[str, Any]:
+        def judge() -> _Found:
             policy = self._library.QuotePolicy.claims_only(int(now))  # ours is below
             verifier = self._library.QuoteVerifier(self._root)
-            found: dict[str, Any] = json.loads(
-                verifier.verify_with_policy(quote, collateral, int(now), policy).to_json()
-            )
+            found = json.loads(verifier.verify_with_policy(quote, collateral, int(now), policy).to_json())
             if found["claims_version"] != 1 or found["tee_type"] != _TEE_TYPE_TDX:
                 raise ValueError("claims of another kind")
-            return found
+            tcb = found["tcb"]
+            return _Found(
+                str(tcb["status"]),
+                tuple(tcb["advisory_ids"]),
+                int(tcb["eval_data_number"]),
+                bytes(found["platform"]["pck"]["fmspc"]),
+                min(found["earliest_expiration_date"], found["qe_iden_earliest_expiration_date"]),
+            )
 
         return guarded("the TDX quote does not verify", judge)
 
-    def _check_state(self, tcb: Mapping[str, Any]) -> None:
+    def _check_state(self, found: _Found) -> None:
         policy = self._policy
-        if tcb["status"] not in policy.statuses:
-            raise AttestationError(f"the TDX platform's status is {tcb['status']}, which the policy does not accept")
-        if unaccepted := sorted(set(tcb["advisory_ids"]) - set(policy.advisories)):
+        if found.status not in policy.statuses:
+            raise AttestationError(f"the TDX platform's status is {found.status}, which the policy does not accept")
+        if unaccepted := sorted(set(found.advisories) - set(policy.advisories)):
             raise AttestationError(f"advisories that the policy does not accept: {', '.join(unaccepted)}")
-        if tcb["eval_data_number"] < policy.min_evaluation:
-            raise AttestationError(f"the TDX collateral is of evaluation {tcb['eval_data_number']}: too old")
+        if found.evaluation < policy.min_evaluation:
+            raise AttestationError(f"the TDX collateral is of evaluation {found.evaluation}: too old")
 
     def _check_machine(self, report: Any) -> dict[str, bytes]:
         if report.td_attributes[0] & _DEBUG:
