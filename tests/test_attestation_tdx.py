@@ -69,6 +69,7 @@ def test_a_good_quote() -> None:
     assert claims["measurements"]["rt_mr3"] == RT_MR[3].hex()
     assert claims["measurements_checked"] is True
     assert claims["fresh"] == "made for this challenge"
+    assert claims["binding"] == "this key, its end, this challenge"
     assert claims["collateral_until"] == NOW + 29 * DAY
 
 
@@ -78,6 +79,7 @@ def test_a_key_of_v1() -> None:
     assert key.expires_at == NOW + 29 * DAY  # a key of v1 has no end of its own
     unchallenged = verify(evidence(one, b""), one, challenge=b"")
     assert unchallenged.claims["fresh"] == "not known"
+    assert unchallenged.claims["binding"] == "this key"
 
 
 def test_tdx_15_in_a_quote_of_version_5() -> None:

@@ -93,6 +93,12 @@ def check_binding(said: bytes, offer: KeyOffer, challenge: bytes) -> None:
     raise AttestationError("the evidence is not for this key, its end and this challenge")
 
 
+def bound(offer: KeyOffer, challenge: bytes) -> str:
+    """What such evidence is bound to, in words, for the claims."""
+    parts = ["this key", *(["its end"] if offer.protocol == "v2" else ()), *(["this challenge"] if challenge else ())]
+    return ", ".join(parts)
+
+
 def freshness(offer: KeyOffer, challenge: bytes) -> str:
     """How new evidence is that has passed, in words, for the claims."""
     if challenge:

@@ -79,7 +79,7 @@ class TsmProvider:
     def _once(self, binding: bytes) -> Evidence | None:
         """The evidence, or None if somebody else was at the entry."""
         entry = self._root / f"atoma-{os.getpid()}-{secrets.token_hex(8)}"
-        entry.mkdir(mode=0o700)
+        os.mkdir(entry, 0o700)
         try:
             before = _number(entry / "generation")
             _write(entry / "inblob", binding)
@@ -92,7 +92,7 @@ class TsmProvider:
                 return None
             raise
         finally:
-            entry.rmdir()
+            os.rmdir(entry)
         # One write is ours. The report has the bytes that it was made for in it: they are looked for as well.
         if after != before + 1 or binding not in report:
             return None

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
 from atoma_crypto._errors import AttestationError
-from atoma_crypto.attestation._binding import check_binding, check_offer, evidence_of, freshness
+from atoma_crypto.attestation._binding import bound, check_binding, check_offer, evidence_of, freshness
 from atoma_crypto.attestation._guard import guarded
 from atoma_crypto.attestation._values import AttestedKey, Evidence
 from atoma_crypto.keyring import KeyOffer
@@ -158,7 +158,7 @@ class SnpVerifier:
         check_binding(report.report_data, offer, challenge)
         claims = {
             "policy": "snp",
-            "binding": "this key, its end and the challenge" if challenge else "this key and its end",
+            "binding": bound(offer, challenge),
             "fresh": freshness(offer, challenge),
             "product": vcek.product,
             "chip": report.chip_id.hex(),

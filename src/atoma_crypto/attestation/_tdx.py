@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from atoma_crypto._errors import AttestationError
-from atoma_crypto.attestation._binding import check_binding, check_offer, evidence_of, freshness
+from atoma_crypto.attestation._binding import bound, check_binding, check_offer, evidence_of, freshness
 from atoma_crypto.attestation._guard import guarded
 from atoma_crypto.attestation._tdx_policy import REGISTERS, TdxPolicy
 from atoma_crypto.attestation._values import AttestedKey, Evidence
@@ -72,7 +72,7 @@ class TdxVerifier:
         check_binding(report.report_data, offer, challenge)
         claims = {
             "policy": "tdx",
-            "binding": "this key, its end and the challenge" if challenge else "this key and its end",
+            "binding": bound(offer, challenge),
             "fresh": freshness(offer, challenge),
             "tcb_status": found.status,
             "advisories": list(found.advisories),
