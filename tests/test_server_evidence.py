@@ -165,6 +165,7 @@ def test_rotations_under_load_never_offer_a_key_without_its_evidence() -> None:
         threads = [threading.Thread(target=ask, args=(client.url,), kwargs={"locks": n % 2}) for n in range(4)]
         for thread in threads:
             thread.start()
+        until(lambda: len(seen) == 2)
         for _ in range(8):
             for protocol in ("v1", "v2"):
                 key = keys.rotate(protocol)
@@ -174,6 +175,21 @@ def test_rotations_under_load_never_offer_a_key_without_its_evidence() -> None:
             thread.join()
     assert wrong == []
     assert len(seen) == 18
+
+
+def test_a_key_that_is_replaced_while_evidence_for_another_is_made_is_waited_for() -> None:
+    provider, times = Echo(), Times()
+    with attested(provider, key=times.keys(grace=0.0), times=times) as (client, keys):
+        client.lock()
+        provider.hangs = threading.Event()
+        keys.rotate("v2")
+        client.lock()
+        until(lambda: len(provider.bindings) == 3)
+        threading.Timer(0.1, provider.hangs.set).start()
+        new = keys.rotate()  # and v1's last one is over at once
+        offers = offers_of(client.lock().json())
+        check(offers)
+        assert offers[0].public_key == new
 
 
 def test_while_it_fails_the_key_before_is_offered_to_its_end_and_then_none(monkeypatch: pytest.MonkeyPatch) -> None:

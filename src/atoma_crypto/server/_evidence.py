@@ -178,8 +178,10 @@ class Attested:
 
     async def _current(self, here: _Process, protocols: Collection[str]) -> list[KeyOffer]:
         look = self._look(here)
-        job = self._begin(here, look)
-        if not look.lacking.isdisjoint(protocols):
+        for _ in range(2):  # a key may be replaced while evidence for others is made
+            job = self._begin(here, look)
+            if look.lacking.isdisjoint(protocols):
+                break
             if job is not None:
                 await job.over()
             look = self._look(here)
