@@ -106,6 +106,7 @@ int main(int count, char **arguments) {
     operate_gcm(backend);
     operate_keys();
     operate_sessions();
+    operate_v2();
     return 0;
   }
   for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
