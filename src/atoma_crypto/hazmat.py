@@ -80,6 +80,9 @@ def blake2b256(data: Buffer) -> bytes:
 # ---- HPKE (RFC 9180), base mode: HKDF-SHA256, AES-256-GCM, and the KEM of the suite ----------------------------------
 
 
+_ENC_BYTES: Final[dict[str, int]] = {"X25519": 32, "X-Wing": _xwing.ENC_BYTES}
+
+
 class HPKEContext:
     """One end of an HPKE context (RFC 9180, section 5.2), made by `hpke_setup_sender` or `hpke_setup_recipient`.
 
@@ -225,9 +228,6 @@ def hpke_setup_recipient(
     else:
         _core.check(_core.lib.ac_hpke_setup_recipient(native, enc_c, key.native, info_c, info_len))
     return HPKEContext._of(native, seals=False)
-
-
-_ENC_BYTES: Final[dict[str, int]] = {"X25519": 32, "X-Wing": _xwing.ENC_BYTES}
 
 
 def _setup(suite: str, info: Buffer) -> tuple[_core.CData, _core.CData, int]:
