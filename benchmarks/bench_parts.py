@@ -42,7 +42,7 @@ def test_aes(run: Run) -> None:
 def test_seal(run: Run, pair: Pair) -> None:
     _, node = pair
     node.seal_chunk(TEXT)  # makes the place that the event is written to
-    native, ptr, cap, _, _ = node._sealer._places[0]
+    native, ptr, cap, *_ = node._sealer._places[0]
     event_seal = lib.ac_v1_event_seal
     assert event_seal(native, ptr, cap, TEXT, 300) > 300
     run("part: the native call of seal 300", "atoma-crypto", lambda: event_seal(native, ptr, cap, TEXT, 300))
@@ -52,7 +52,7 @@ def test_open(run: Run, pair: Pair) -> None:
     client, node = pair
     client.receive_data(node.seal_chunk(TEXT))
     client.next_event()
-    native, _, _ = client._opener._idle[0]
+    native, *_ = client._opener._idle[0]
     events_open = lib.ac_v1_events_open
 
     def open_each(events: list[bytes]) -> None:

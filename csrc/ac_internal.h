@@ -49,6 +49,15 @@ void aci_declassify(const void *p, size_t len);
 int aci_leaves_stack(uint8_t *used, size_t len);
 #endif
 
+/* Of a word that one thread writes while others look. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define ACI_LOAD_RELAXED(p) (*(const volatile uint32_t *)(p))
+#define ACI_STORE_RELAXED(p, v) ((void)(*(volatile uint32_t *)(p) = (v)))
+#else
+#define ACI_LOAD_RELAXED(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define ACI_STORE_RELAXED(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#endif
+
 /* ---- ac_cpu.c ---- */
 
 enum { /* features of x86-64; those with registers of their own only where the operating system saves them */
@@ -190,8 +199,8 @@ int aci_hpke_schedule(ac_aes256gcm *aes, uint8_t base_nonce[AC_NONCE_BYTES], uin
 /* Section 5.3. out_len up to 255 * 32, which is not checked. */
 void aci_hpke_export(uint8_t *out, size_t out_len, uint32_t suite, const uint8_t exporter_secret[AC_HASH_BYTES],
                      const uint8_t *context, size_t context_len);
-/* docs/protocol-v2.md, section 3: what HPKE's SetupBase with v2's info gives, of the KEM's shared secret. `nonce` is that of message 0,
- * `response_secret` what is exported for the answer. AC_ERR_ARGUMENT: no such suite. */
+/* docs/protocol-v2.md, section 3: what HPKE's SetupBase with v2's info gives, of the KEM's shared secret. `nonce` is that
+ * of message 0, `response_secret` what is exported for the answer. AC_ERR_ARGUMENT: no such suite. */
 int aci_v2_request_schedule(ac_aes256gcm *aes, uint8_t nonce[AC_NONCE_BYTES], uint8_t response_secret[AC_HASH_BYTES],
                             uint32_t suite, const uint8_t shared[AC_HASH_BYTES],
                             const uint8_t key_id[AC_KEY_ID_BYTES]);
@@ -217,6 +226,33 @@ void aci_v1_opener_leave(ac_v1_opener *opener, int status);
 /* Open members that are base64 text into `out`, which holds ac_base64_decoded_max(ciphertext_len). */
 int aci_v1_open(ac_v1_opener *opener, uint8_t *out, size_t *out_len, const uint8_t *ciphertext, size_t ciphertext_len,
                 const uint8_t *nonce, size_t nonce_len, const uint8_t *hash, size_t hash_len);
+
+/* ---- ac_v2_record.c: the only place that makes nonces for v2's records ---- */
+
+#define ACI_V2_MAX_INTEGER 9007199254740991 /* 2^53 - 1: JavaScript's */
+
+int aci_v2_usage_fits(const uint64_t *usage); /* may be NULL */
+
+/* Draws the salt. `sealer` is overwritten, after AC_OK only. */
+int aci_v2_sealer_start(ac_v2_sealer *sealer, const uint8_t secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len);
+/* After AC_OK the caller owes one aci_v2_sealer_leave. */
+int aci_v2_sealer_enter(ac_v2_sealer *sealer);
+void aci_v2_sealer_leave(ac_v2_sealer *sealer, int status);
+/* Inside: AC_OK, or AC_ERR_LIMIT if so many records with so much plaintext in all are more than what is left. */
+int aci_v2_sealer_has(const ac_v2_sealer *sealer, uint64_t count, uint64_t plaintext_len, uint32_t last_flag);
+/* Inside, once it has: one seal, which spends an index. AC_OK or AC_ERR_PRIMITIVE. */
+int aci_v2_seal(ac_v2_sealer *sealer, uint8_t *sealed, uint32_t flag, const uint8_t *plaintext, size_t plaintext_len,
+                const uint64_t *usage);
+
+/* `opener` is overwritten. It waits for the salt. */
+void aci_v2_opener_start(ac_v2_opener *opener, const uint8_t secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len,
+                         int stream);
+int aci_v2_opener_enter(ac_v2_opener *opener); /* also behind the end: something may stand there */
+void aci_v2_opener_leave(ac_v2_opener *opener, int status);
+/* Open the next record; `out` may be `sealed`. `salt` is NULL but with the first record, where the opener waits for it.
+ * AC_ERR_FORMAT: nothing was changed. */
+int aci_v2_open(ac_v2_opener *opener, uint8_t *out, uint32_t flag, const uint8_t *sealed, size_t sealed_len,
+                const uint8_t *salt, const uint64_t *usage);
 
 /* ---- ac_base64.c ---- */
 
@@ -250,5 +286,18 @@ int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len
  * the blank line; 0 for any other, about which that says nothing. What stands in the members was not looked at: it is
  * free of line ends and escapes if it turns out to be base64. */
 size_t aci_v1_read_plain_event(aci_v1_members *members, const uint8_t *in, size_t len);
+
+/* ---- ac_v2_json.c: reads what v2 sends ---- */
+
+typedef struct aci_v2_members {
+  aci_text ciphertext, salt; /* salt.at NULL: absent */
+  uint64_t usage[AC_V2_USAGE];
+  uint32_t flag;
+  uint32_t has_usage;
+} aci_v2_members;
+
+/* As those of v1. */
+int aci_v2_read_members(aci_v2_members *members, const uint8_t *json, size_t len);
+size_t aci_v2_read_plain_event(aci_text *ciphertext, const uint8_t *in, size_t len);
 
 #endif

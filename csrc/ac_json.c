@@ -5,93 +5,56 @@
  */
 #include "ac_internal.h"
 
-typedef struct cursor {
-  const uint8_t *at, *end;
-} cursor;
+#include "ac_json.h"
 
-static void skip_space(cursor *c) {
-  while (c->at < c->end && (*c->at == ' ' || *c->at == '\t' || *c->at == '\n' || *c->at == '\r')) c->at++;
-}
-
-static int take(cursor *c, uint8_t byte) {
-  if (c->at == c->end || *c->at != byte) return 0;
-  c->at++;
-  return 1;
-}
-
-/* A string's content, without its quotes. With `plain`, nothing but printable ASCII without a backslash passes;
- * without, the caller's own decoder refuses all else. */
-static int read_string(cursor *c, aci_text *text, int plain) {
-  if (!take(c, '"')) return 0;
-  const uint8_t *close = memchr(c->at, '"', (size_t)(c->end - c->at));
-  if (close == NULL) return 0;
-  text->at = c->at;
-  text->len = (size_t)(close - c->at);
-  c->at = close + 1;
-  for (size_t i = 0; plain && i < text->len; i++) {
-    if (text->at[i] < 0x20 || text->at[i] > 0x7e || text->at[i] == '\\') return 0;
-  }
-  return 1;
-}
-
-static int skip_literal(cursor *c, const char *word, size_t len) {
-  if ((size_t)(c->end - c->at) < len || memcmp(c->at, word, len) != 0) return 0;
-  c->at += len;
-  return 1;
-}
-
-static size_t skip_digits(cursor *c) {
+static size_t skip_digits(aci_cursor *c) {
   const uint8_t *from = c->at;
   while (c->at < c->end && *c->at >= '0' && *c->at <= '9') c->at++;
   return (size_t)(c->at - from);
 }
 
-static int skip_number(cursor *c) {
+static int skip_number(aci_cursor *c) {
   enum { LONGEST = 40 }; /* general parsers have limits of their own for long ones */
   const uint8_t *from = c->at;
-  (void)take(c, '-');
-  if (!take(c, '0') && skip_digits(c) == 0) return 0;
-  if (take(c, '.') && skip_digits(c) == 0) return 0;
-  if (take(c, 'e') || take(c, 'E')) {
-    if (!take(c, '+')) (void)take(c, '-');
+  (void)aci_take(c, '-');
+  if (!aci_take(c, '0') && skip_digits(c) == 0) return 0;
+  if (aci_take(c, '.') && skip_digits(c) == 0) return 0;
+  if (aci_take(c, 'e') || aci_take(c, 'E')) {
+    if (!aci_take(c, '+')) (void)aci_take(c, '-');
     if (skip_digits(c) == 0) return 0;
   }
   return c->at - from <= LONGEST;
 }
 
-static int skip_scalar(cursor *c) {
+static int skip_scalar(aci_cursor *c) {
   aci_text ignored;
   if (c->at == c->end) return 0;
   switch (*c->at) {
-    case '"': return read_string(c, &ignored, 1);
-    case 't': return skip_literal(c, "true", 4);
-    case 'f': return skip_literal(c, "false", 5);
-    case 'n': return skip_literal(c, "null", 4);
+    case '"': return aci_read_string(c, &ignored, 1);
+    case 't': return aci_skip_literal(c, "true", 4);
+    case 'f': return aci_skip_literal(c, "false", 5);
+    case 'n': return aci_skip_literal(c, "null", 4);
     default: return skip_number(c);
   }
 }
 
 /* An object of scalars. */
-static int skip_flat_object(cursor *c) {
+static int skip_flat_object(aci_cursor *c) {
   aci_text ignored;
-  if (!take(c, '{')) return 0;
-  skip_space(c);
-  if (take(c, '}')) return 1;
+  if (!aci_take(c, '{')) return 0;
+  aci_skip_space(c);
+  if (aci_take(c, '}')) return 1;
   for (;;) {
-    skip_space(c);
-    if (!read_string(c, &ignored, 1)) return 0;
-    skip_space(c);
-    if (!take(c, ':')) return 0;
-    skip_space(c);
+    aci_skip_space(c);
+    if (!aci_read_string(c, &ignored, 1)) return 0;
+    aci_skip_space(c);
+    if (!aci_take(c, ':')) return 0;
+    aci_skip_space(c);
     if (!skip_scalar(c)) return 0;
-    skip_space(c);
-    if (take(c, '}')) return 1;
-    if (!take(c, ',')) return 0;
+    aci_skip_space(c);
+    if (aci_take(c, '}')) return 1;
+    if (!aci_take(c, ',')) return 0;
   }
-}
-
-static int is(const aci_text *name, const char *word, size_t len) {
-  return name->len == len && memcmp(name->at, word, len) == 0;
 }
 
 typedef struct member {
@@ -101,21 +64,21 @@ typedef struct member {
 } member;
 
 static member which(aci_v1_members *m, const aci_text *name) {
-  if (is(name, "ciphertext", 10)) return (member){&m->ciphertext, 1, 1};
-  if (is(name, "nonce", 5)) return (member){&m->nonce, 2, 1};
-  if (is(name, "response_hash", 13)) return (member){&m->response_hash, 4, 1};
-  if (is(name, "usage", 5)) return (member){&m->usage, 8, 0};
+  if (aci_is(name, "ciphertext", 10)) return (member){&m->ciphertext, 1, 1};
+  if (aci_is(name, "nonce", 5)) return (member){&m->nonce, 2, 1};
+  if (aci_is(name, "response_hash", 13)) return (member){&m->response_hash, 4, 1};
+  if (aci_is(name, "usage", 5)) return (member){&m->usage, 8, 0};
   return (member){NULL, 0, 0};
 }
 
-static int read_value(cursor *c, const member *m) {
+static int read_value(aci_cursor *c, const member *m) {
   if (c->at == c->end) return 0;
   if (m->text == NULL) return *c->at == '{' ? skip_flat_object(c) : skip_scalar(c);
   if (m->base64) {
-    if (m->bit == 4 && *c->at == 'n') return skip_literal(c, "null", 4);
-    return read_string(c, m->text, 0);
+    if (m->bit == 4 && *c->at == 'n') return aci_skip_literal(c, "null", 4);
+    return aci_read_string(c, m->text, 0);
   }
-  if (*c->at == 'n') return skip_literal(c, "null", 4);
+  if (*c->at == 'n') return aci_skip_literal(c, "null", 4);
   m->text->at = c->at;
   if (!skip_flat_object(c)) return 0;
   m->text->len = (size_t)(c->at - m->text->at);
@@ -123,41 +86,41 @@ static int read_value(cursor *c, const member *m) {
 }
 
 size_t aci_v1_read_plain_event(aci_v1_members *members, const uint8_t *in, size_t len) {
-#define EXPECT(word) skip_literal(&c, (word), sizeof(word) - 1)
-  cursor c = {in, in + len};
+#define EXPECT(word) aci_skip_literal(&c, (word), sizeof(word) - 1)
+  aci_cursor c = {in, in + len};
   aci_text ignored;
   *members = (aci_v1_members){0};
-  if (!EXPECT("data: {\"ciphertext\":") || !read_string(&c, &members->ciphertext, 0)) return 0;
-  if (!EXPECT(",\"nonce\":") || !read_string(&c, &members->nonce, 0)) return 0;
-  if (!EXPECT(",\"signature\":") || !read_string(&c, &ignored, 1)) return 0;
-  if (!EXPECT(",\"response_hash\":") || !read_string(&c, &members->response_hash, 0)) return 0;
+  if (!EXPECT("data: {\"ciphertext\":") || !aci_read_string(&c, &members->ciphertext, 0)) return 0;
+  if (!EXPECT(",\"nonce\":") || !aci_read_string(&c, &members->nonce, 0)) return 0;
+  if (!EXPECT(",\"signature\":") || !aci_read_string(&c, &ignored, 1)) return 0;
+  if (!EXPECT(",\"response_hash\":") || !aci_read_string(&c, &members->response_hash, 0)) return 0;
   if (!EXPECT("}\n\n") || members->response_hash.len == 0) return 0;
   return (size_t)(c.at - in);
 #undef EXPECT
 }
 
 int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len) {
-  cursor c = {json, json + len};
+  aci_cursor c = {json, json + len};
   unsigned seen = 0;
   *members = (aci_v1_members){0};
-  skip_space(&c);
-  if (!take(&c, '{')) return AC_PUNT;
+  aci_skip_space(&c);
+  if (!aci_take(&c, '{')) return AC_PUNT;
   for (;;) {
     aci_text name;
-    skip_space(&c);
-    if (!read_string(&c, &name, 1)) return AC_PUNT;
-    skip_space(&c);
-    if (!take(&c, ':')) return AC_PUNT;
-    skip_space(&c);
+    aci_skip_space(&c);
+    if (!aci_read_string(&c, &name, 1)) return AC_PUNT;
+    aci_skip_space(&c);
+    if (!aci_take(&c, ':')) return AC_PUNT;
+    aci_skip_space(&c);
     const member m = which(members, &name);
     if (seen & m.bit) return AC_PUNT; /* twice */
     seen |= m.bit;
     if (!read_value(&c, &m)) return AC_PUNT;
-    skip_space(&c);
-    if (take(&c, '}')) break;
-    if (!take(&c, ',')) return AC_PUNT;
+    aci_skip_space(&c);
+    if (aci_take(&c, '}')) break;
+    if (!aci_take(&c, ',')) return AC_PUNT;
   }
-  skip_space(&c);
+  aci_skip_space(&c);
   if (c.at != c.end || members->ciphertext.at == NULL || members->nonce.at == NULL) return AC_PUNT;
   if (members->response_hash.at != NULL && members->response_hash.len == 0) return AC_PUNT;
   return AC_OK;

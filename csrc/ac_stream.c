@@ -1,7 +1,6 @@
 /* Sealer and opener of protocol v1: nonces, order of calls, limits, and failure that stays. */
 #include "ac_internal.h"
 
-
 /* ---- sealer ---- */
 
 int aci_v1_sealer_start(ac_v1_sealer *sealer, const uint8_t request_nonce[AC_NONCE_BYTES],
@@ -92,8 +91,8 @@ void ac_v1_sealer_wipe(ac_v1_sealer *sealer) { forget(sealer, AC_STATE_CLOSED); 
 
 void aci_v1_opener_start(ac_v1_opener *opener, const uint8_t request_nonce[AC_NONCE_BYTES]) {
   memcpy(opener->request_nonce, request_nonce, AC_NONCE_BYTES);
-  opener->max_event_bytes = SIZE_MAX;
-  opener->max_line_bytes = SIZE_MAX;
+  opener->sse.max_event_bytes = SIZE_MAX;
+  opener->sse.max_line_bytes = SIZE_MAX;
   opener->generation = aci_generation();
   opener->busy = 0;
   opener->state = AC_STATE_READY;
@@ -102,8 +101,8 @@ void aci_v1_opener_start(ac_v1_opener *opener, const uint8_t request_nonce[AC_NO
 int ac_v1_opener_set(ac_v1_opener *opener, size_t max_event_bytes, size_t max_line_bytes, int refuse_nonce_reuse) {
   const int status = aci_v1_opener_enter(opener);
   if (status != AC_OK) return status;
-  opener->max_event_bytes = max_event_bytes;
-  opener->max_line_bytes = max_line_bytes;
+  opener->sse.max_event_bytes = max_event_bytes;
+  opener->sse.max_line_bytes = max_line_bytes;
   opener->refuse_nonce_reuse = refuse_nonce_reuse != 0;
   aci_v1_opener_leave(opener, AC_OK);
   return AC_OK;

@@ -63,15 +63,16 @@
 #define AC_V2_SALT_BYTES 32
 #define AC_V2_MAX_ENC_BYTES 1120 /* X-Wing's encapsulated key */
 #define AC_V2_USAGE 3            /* numbers: prompt_tokens, completion_tokens, total_tokens */
-/* Records of one response: 2^32. The last index is kept back for an abort. */
+/* Records of one response: 2^32. The sealer keeps the last index back for an abort. */
 #define AC_V2_MAX_RECORDS 4294967296
-/* Plaintext bytes of one response: 2^36. */
+/* Plaintext bytes of one response: 2^36. The sealer keeps AC_V2_ABORT_BYTES of them back for an abort. */
 #define AC_V2_MAX_STREAM_BYTES 68719476736
+#define AC_V2_ABORT_BYTES 65536
 
-#define AC_FLAG_MORE 0    /* more records follow; the plaintext is not empty */
-#define AC_FLAG_END 1     /* the end of a stream; the plaintext may be empty */
-#define AC_FLAG_ABORT 2   /* the answer has failed; nothing follows */
-#define AC_FLAG_WHOLE 3   /* the whole answer, the sole record */
+#define AC_FLAG_MORE 0  /* more records follow; the plaintext is not empty */
+#define AC_FLAG_END 1   /* the end of a stream; the plaintext may be empty */
+#define AC_FLAG_ABORT 2 /* the answer has failed; nothing follows */
+#define AC_FLAG_WHOLE 3 /* the whole answer, the sole record */
 /* Plaintext bytes of one AES-GCM message: 2^36 - 32 (NIST SP 800-38D, section 5.2.1.1). */
 #define AC_GCM_MAX_BYTES 68719476704
 
@@ -264,20 +265,11 @@ typedef struct ac_sse {
 /* Opens the reply or the events that answer one request, and remembers where in the received bytes it stands. */
 typedef struct ac_v1_opener {
   ac_aes256gcm aes;
+  ac_sse sse;
   uint64_t chunks; /* opened so far */
-  size_t max_event_bytes;
-  size_t max_line_bytes;
-  size_t scan_pos;   /* bytes of the current event that were looked at */
-  size_t line_pos;   /* where its current line begins */
-  size_t data_pos;   /* the value of its first `data` line */
-  size_t data_len;
-  size_t data_lines;
   uint8_t request_nonce[AC_NONCE_BYTES];
   uint8_t first_nonce[AC_NONCE_BYTES];
   uint8_t last_nonce[AC_NONCE_BYTES];
-  uint32_t fields;              /* 1: the current event has a line that is not a comment */
-  uint32_t skip_lf;             /* 1: a CR ended the last line, a LF that follows belongs to it */
-  uint32_t started;             /* 1: past a byte order mark, if there was one */
   uint32_t refuse_nonce_reuse;  /* 1: a repeated nonce is AC_ERR_NONCE_REUSE */
   uint32_t nonce_reused;        /* 1: one was seen */
   uint32_t state;
@@ -391,6 +383,7 @@ typedef struct ac_v2_sealer {
   uint64_t bytes_left;
   uint8_t base[AC_NONCE_BYTES];
   uint8_t salt[AC_V2_SALT_BYTES];
+  uint32_t begun; /* 1: the first record was sealed, and with it the salt was shown */
   uint32_t state;
   uint32_t busy;
   uint32_t generation;
@@ -402,12 +395,13 @@ int ac_v2_sealer_init(ac_v2_sealer *sealer, const uint8_t secret[AC_HASH_BYTES],
 
 /* One record: ciphertext || tag. `usage` is NULL or three numbers. `out` may be `plaintext` itself. After a flag that is
  * not AC_FLAG_MORE the sealer can seal nothing more: AC_ERR_STATE. AC_ERR_ARGUMENT: an unknown flag, AC_FLAG_MORE with
- * an empty plaintext, AC_FLAG_WHOLE behind other records. AC_ERR_LIMIT: records or bytes are spent; an abort can still
- * be sealed. AC_ERR_PRIMITIVE fails the sealer for good: no abort follows. An index is spent when AES starts. */
+ * an empty plaintext, AC_FLAG_WHOLE behind other records, a usage of more than 2^53 - 1. AC_ERR_LIMIT: records or bytes
+ * are spent; an abort can still be sealed. AC_ERR_PRIMITIVE fails the sealer for good: no abort follows. An index is
+ * spent when AES starts. */
 int ac_v2_record_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, uint32_t flag, const uint8_t *plaintext,
                       size_t plaintext_len, const uint64_t *usage);
 
-/* Exact sizes of what follows. SIZE_MAX: impossible, or the lengths do not add up. */
+/* Exact sizes of what follows. SIZE_MAX: impossible, the lengths do not add up, or there is no event at all. */
 size_t ac_v2_events_bytes(const ac_v2_sealer *sealer, size_t plaintexts_len, const size_t *plaintext_lens, size_t count,
                           uint32_t last_flag, const uint64_t *usage);
 size_t ac_v2_object_bytes(size_t plaintext_len, uint32_t flag, const uint64_t *usage);
@@ -416,11 +410,11 @@ size_t ac_v2_object_bytes(size_t plaintext_len, uint32_t flag, const uint64_t *u
 int64_t ac_v2_event_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, const uint8_t *plaintext,
                          size_t plaintext_len);
 /* `count` events, joined, as in ac_v1_events_seal: all of them or none. The last one has `last_flag`, the others
- * AC_FLAG_MORE; each shows `usage`. */
+ * AC_FLAG_MORE; each shows `usage`. Errors as of ac_v2_record_seal; an event cannot have AC_FLAG_WHOLE. */
 int ac_v2_events_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len, const uint8_t *plaintexts,
                       size_t plaintexts_len, const size_t *plaintext_lens, size_t count, uint32_t last_flag,
                       const uint64_t *usage);
-/* The one JSON object, of flag AC_FLAG_WHOLE or AC_FLAG_ABORT, before which nothing was sealed. */
+/* The one JSON object, of flag AC_FLAG_WHOLE or AC_FLAG_ABORT. AC_ERR_ARGUMENT: something was sealed before. */
 int ac_v2_object_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, size_t *out_len, uint32_t flag,
                       const uint8_t *plaintext, size_t plaintext_len, const uint64_t *usage);
 
@@ -456,7 +450,8 @@ typedef struct ac_v2_opener {
 int ac_v2_opener_init(ac_v2_opener *opener, const uint8_t secret[AC_HASH_BYTES], const uint8_t *enc, size_t enc_len,
                       const uint8_t salt[AC_V2_SALT_BYTES]);
 /* One record. `out` may be `sealed` itself. AC_ERR_FORMAT: a record behind the last, or a flag that cannot stand here;
- * it fails the opener but for what was ended: the end stays true. */
+ * it fails the opener but for what was ended: the end stays true. AC_ERR_TOO_LARGE: more records, or more plaintext, than
+ * one response has. */
 int ac_v2_record_open(ac_v2_opener *opener, uint8_t *out, size_t out_cap, uint32_t flag, const uint8_t *sealed,
                       size_t sealed_len, const uint64_t *usage);
 

@@ -14,9 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import atoma_crypto as ac
 from atoma_crypto._core import ffi
-from atoma_crypto._opener import V1Opener
 from atoma_crypto._state import State
-from atoma_crypto._typing import Usage
+from atoma_crypto._typing import Protocol, Suite, Usage
 from atoma_crypto.client import ClientSession
 
 STREAM_BODY: Final = b'{"model":"m","messages":[],"stream":true}'
@@ -26,19 +25,21 @@ BOM: Final = b"\xef\xbb\xbf"
 NEWLINES: Final = (b"\n", b"\r\n", b"\r")
 
 
-@cache
-def node_key() -> ac.SecretKey:
-    """One node's key for all tests that do not care which."""
-    return ac.SecretKey.generate()
+_node_key: Final = cache(ac.SecretKey.generate)
 
 
-def new_client(**options: Any) -> ClientSession:
+def node_key(suite: Suite = "X25519") -> ac.SecretKey:
+    """One node's key of a suite for all tests that do not care which."""
+    return _node_key(suite)
+
+
+def new_client(*, suite: Suite = "X25519", **options: Any) -> ClientSession:
     defaults: dict[str, Any] = {"model": "m", "stack_small_id": 42, "protocol": "v1"}
-    return ac.ClientSession(node_key().public_key, **(defaults | options))
+    return ac.ClientSession(node_key(suite).public_key, **(defaults | options))
 
 
-def new_node(**options: Any) -> ac.NodeSession:
-    return ac.NodeSession(node_key(), **options)
+def new_node(*, suite: Suite = "X25519", **options: Any) -> ac.NodeSession:
+    return ac.NodeSession(node_key(suite), **options)
 
 
 class SessionPair:
@@ -48,11 +49,14 @@ class SessionPair:
         self,
         *,
         stream: bool = True,
+        protocol: Protocol = "v1",
+        suite: Suite = "X25519",
         client: Mapping[str, Any] | None = None,
         node: Mapping[str, Any] | None = None,
     ) -> None:
-        self.client = new_client(**(client or {}))
-        self.node = new_node(**(node or {}))
+        self.protocol = protocol
+        self.client = new_client(**({"protocol": protocol, "suite": suite} | dict(client or {})))
+        self.node = new_node(**({"suite": suite} | dict(node or {})))
         self.envelope = self.client.seal_request(STREAM_BODY if stream else REPLY_BODY, stream=stream)
         self.request = self.node.open_request(self.envelope)
 
@@ -64,10 +68,9 @@ def native(session: ClientSession | ac.NodeSession) -> Any:
 
 def twin(client: ClientSession) -> ClientSession:
     """Another client in the same state, before it has received anything: so that the same bytes are read twice."""
-    other = new_client(limits=client._opener._limits)
+    other = new_client(limits=client._opener._limits, protocol=client._protocol)
     other._refuse_nonce_reuse = client._refuse_nonce_reuse
-    other._opener = V1Opener(client._opener._limits)
-    ffi.memmove(native(other), native(client), ffi.sizeof("ac_v1_opener"))
+    ffi.memmove(native(other), native(client), ffi.sizeof(native(client)[0]))
     other._move(client._state)
     assert client._state in {State.AWAIT_EVENTS, State.AWAIT_RESPONSE}
     return other
@@ -93,14 +96,15 @@ class Reading(NamedTuple):
 def read(client: ClientSession, pieces: Iterable[bytes], *, eof: bool = True) -> Reading:
     """Feed the pieces, taking events after each. Any exception but a RemoteProtocolError comes through."""
     chunks: list[tuple[bytes, int, Usage | None]] = []
+    event: ac.Chunk | ac.EndOfStream | object = None
     try:
         for piece in pieces:
             client.receive_data(piece)
-            while (event := client.next_event()) is not ac.NEED_DATA:
-                assert isinstance(event, ac.Chunk)
+            while isinstance(event := client.next_event(), ac.Chunk):
                 chunks.append((event.plaintext, event.index, event.usage))
+            assert event is ac.NEED_DATA or client._protocol == "v2"
         if not eof:
-            return Reading(chunks, None)
+            return Reading(chunks, event if isinstance(event, ac.EndOfStream) else None)
         client.receive_eof()
         while not isinstance(event := client.next_event(), ac.EndOfStream):
             assert isinstance(event, ac.Chunk)

@@ -80,7 +80,7 @@ def test_arguments_of_the_session() -> None:
         ({"model": b"m"}, TypeError, "model must be str"),
         ({"model": "\ud800"}, ValueError, "surrogate"),
         ({"stack_small_id": None}, TypeError, "stack_small_id must be int"),
-        ({"protocol": "v2"}, ac.LocalProtocolError, "v2 is not implemented"),
+        ({"protocol": "v1", "pad_to": 0}, ValueError, "pad_to must be 1 to"),
         ({"protocol": "v3"}, ValueError, "protocol must be"),
         ({"protocol": None}, ValueError, "protocol must be"),
         ({"nonce_reuse": "ignore"}, ValueError, "nonce_reuse must be 'warn' or 'error'"),

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto._opener import V1Opener
+from atoma_crypto._opener_v1 import V1Opener
 from atoma_crypto._state import State
 from helpers import SessionPair
 

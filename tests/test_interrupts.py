@@ -13,7 +13,7 @@ import pytest
 import atoma_crypto as ac
 from atoma_crypto import _state, client, node
 from atoma_crypto._core import ffi
-from atoma_crypto._opener import V1Opener
+from atoma_crypto._opener_v1 import V1Opener
 from atoma_crypto._typing import Buffer
 from helpers import SessionPair, native, new_client, new_node, read
 

@@ -53,7 +53,7 @@ def opens(keys: ac.NodeKeyring, public_key: ac.PublicKey) -> bool:
 
 def watched(keys: ac.NodeKeyring) -> Any:
     """The native memory of the current key, which then outlives the key, so that one may look at it."""
-    key = keys._held[0].key
+    key = keys._rings[0].held[0].key
     memory = key._native
     key._native = ffi.gc(memory, lib.ac_secret_key_wipe)
     return memory
@@ -74,11 +74,11 @@ def test_a_key_rotates_lives_through_its_grace_and_is_wiped() -> None:
         assert any(secret)
         clock.now += HOUR - 1
         assert keys.public_key == first
-        assert keys.offers() == (ac.KeyOffer("v1", first, 1.0),)
+        assert keys.offers()[0] == ac.KeyOffer("v1", first, 1.0)
         clock.now += 1
         second = keys.public_key
         assert second != first
-        assert keys.offers() == (ac.KeyOffer("v1", second, HOUR),)
+        assert keys.offers()[0] == ac.KeyOffer("v1", second, HOUR)
         clock.now += GRACE - 1
         assert opens(keys, first)
         assert opens(keys, second)
@@ -101,11 +101,11 @@ def test_a_rotation_is_noticed_by_whatever_is_asked() -> None:
         first, memory = keys.public_key, watched(keys)
         clock.now += 10
         ask(keys)
-        assert keys._held[0].public_key != first
+        assert keys._rings[0].held[0].public_key != first
         clock.now += 5
         ask(keys)
         assert wiped(memory)
-        assert len(keys._held) == 1
+        assert len(keys._rings[0].held) == 1
 
 
 def test_a_stream_that_was_opened_before_goes_on_when_its_key_is_wiped() -> None:
@@ -185,7 +185,7 @@ def test_a_clock_far_ahead_rotates_once_and_the_key_that_was_offered_last_gets_i
     clock.now += 1e12
     assert opens(keys, second)
     assert not opens(keys, first)
-    assert len(keys._held) == 2
+    assert len(keys._rings[0].held) == 2
     clock.now += GRACE
     assert not opens(keys, second)
 
@@ -198,7 +198,7 @@ def test_a_keyring_of_a_given_key_keeps_it() -> None:
     key = ac.SecretKey.generate()
     keys = ac.NodeKeyring.from_key(key, clock=clock)
     clock.now += 1e12
-    assert keys.offers() == (ac.KeyOffer("v1", key.public_key, float("inf")),)
+    assert keys.offers()[0] == ac.KeyOffer("v1", key.public_key, float("inf"))
     assert opens(keys, key.public_key)
     first = key.public_key
     assert keys.rotate() != first
@@ -232,13 +232,23 @@ def test_arguments() -> None:
         ({"grace": float("nan")}, ValueError, "grace must be 0"),
         ({"grace": float("inf")}, ValueError, "grace must be 0"),
         ({"grace": None}, TypeError, "grace must be a number of seconds, not NoneType"),
-        ({"clock": 5}, TypeError, "clock must be a function"),
+        ({"clock": 5}, TypeError, "^clock must be a function"),
+        ({"wall_clock": 5}, TypeError, "wall_clock must be a function"),
+        ({"suites": "X25519"}, TypeError, "suites must be a tuple"),
+        ({"suites": 5}, TypeError, "suites must be a tuple"),
+        ({"suites": ("v1",)}, ValueError, "suites must be of X25519, X-Wing, each once"),
+        ({"suites": ("X-Wing", "X-Wing")}, ValueError, "suites must be of X25519, X-Wing, each once"),
     ]
     for change, error, text in wrong:
         with pytest.raises(error, match=text):
             ac.NodeKeyring(**change)
     with pytest.raises(TypeError, match="key must be SecretKey, not bytes"):
         ac.NodeKeyring.from_key(bytes(32))  # type: ignore[arg-type] # that is what is tested
+
+
+def test_v1_takes_no_key_of_another_suite() -> None:
+    with pytest.raises(ValueError, match="v1 takes a key of suite X25519, not X-Wing"):
+        ac.NodeKeyring.from_key(ac.SecretKey.generate("X-Wing"))
 
 
 def test_closing_wipes_all_keys() -> None:
@@ -268,7 +278,7 @@ def test_nothing_of_a_key_is_shown_or_copied() -> None:
     raw = bytes(range(100, 132))
     keys = ac.NodeKeyring.from_key(ac.SecretKey.from_bytes(raw))
     assert repr(keys) == str(keys) == "<NodeKeyring>"
-    for value in (keys._held, keys.offers()):
+    for value in (keys._rings[0].held, keys.offers()):
         assert raw.hex() not in repr(value)
         assert repr(raw)[2:-1] not in repr(value)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):

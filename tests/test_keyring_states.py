@@ -25,7 +25,7 @@ class Machine(RuleBasedStateMachine):
         self.keys = ac.NodeKeyring(rotate_after=rotate_after, grace=grace, clock=self.clock)
         self.seen, self.elapsed, self.closed = self.clock.now, 0.0, False
         self.due = self.rotate_after
-        first = self.keys._held[0]
+        first = self.keys._rings[0].held[0]
         self.made: list[Any] = [first]  # all keys ever; the last one is current
         self.ends: dict[bytes, float] = {}  # of those that were replaced
         self.flying: list[tuple[ac.ClientSession, ac.NodeSession]] = []
@@ -46,7 +46,7 @@ class Machine(RuleBasedStateMachine):
         if replaced:
             self.retire()
         result = call()
-        current = self.keys._held[0]
+        current = self.keys._rings[0].held[0]
         if replaced:
             assert current.name not in {one.name for one in self.made}
             self.made.append(current)
@@ -66,7 +66,7 @@ class Machine(RuleBasedStateMachine):
     def offers(self) -> None:
         found = self.asked(self.keys.offers)
         if not self.closed:
-            assert found == (ac.KeyOffer("v1", self.made[-1].public_key, self.due - self.elapsed),)
+            assert found[0] == ac.KeyOffer("v1", self.made[-1].public_key, self.due - self.elapsed)
             assert found[0].valid_for > 0
 
     @rule()
@@ -110,7 +110,7 @@ class Machine(RuleBasedStateMachine):
     def only_what_is_held_is_there(self) -> None:
         if not hasattr(self, "made"):
             return
-        held = self.keys._held
+        held = self.keys._rings[0].held
         assert (len(held) == 0) == self.closed
         for one in self.made:
             assert (one.key._native is None) == (one.name not in {other.name for other in held})

@@ -45,7 +45,7 @@ def test_a_thousand_requests_across_twenty_rotations(by: str) -> None:
             for public_key, client, envelope in batch:
                 node = ac.NodeSession(keys)
                 assert node.open_request(envelope).body == REPLY_BODY
-                if public_key != keys._held[0].public_key:
+                if public_key != keys._rings[0].held[0].public_key:
                     late.append(public_key)
                 answered.append(client.open_response(node.seal_response(b"%d" % len(shown))))
             together.wait()
@@ -62,7 +62,7 @@ def test_a_thousand_requests_across_twenty_rotations(by: str) -> None:
     assert len(set(shown)) == ROTATIONS + 1
     assert set(late) >= set(shown[:-1])
     assert len(late) >= ROTATIONS * AT_ONCE
-    assert len(keys._held) <= 3  # the clock has wiped the others
+    assert len(keys._rings[0].held) <= 3  # the clock has wiped the others
 
 
 def test_many_threads_find_one_and_the_same_rotation() -> None:
@@ -150,7 +150,7 @@ def test_a_keyring_closed_at_any_point_of_a_call_stays_closed(name: str) -> None
     for at in count(1):
         clock = Clock()
         keys = ac.NodeKeyring(clock=clock)
-        first = keys._held[0]
+        first = keys._rings[0].held[0]
         clock.now += 3600 if name == "due" else 0
         meanwhile = Meanwhile(at, keys.close)
         try:
@@ -160,7 +160,7 @@ def test_a_keyring_closed_at_any_point_of_a_call_stays_closed(name: str) -> None
             refused += 1
         if meanwhile.left > 0:
             break
-        assert keys._held == ()
+        assert keys._rings[0].held == ()
         assert first.key._native is None
         with pytest.raises(ac.SessionClosedError):
             keys.rotate()
@@ -176,7 +176,7 @@ def test_a_keyring_closed_in_the_middle_of_a_rotation(monkeypatch: pytest.Monkey
         patched.setattr(ac.SecretKey, "close", lambda _self: keys.close())
         with pytest.raises(ac.SessionClosedError, match="this keyring is closed"):
             keys.rotate()
-    assert keys._held == ()
+    assert keys._rings[0].held == ()
     assert wiped(memory)
 
 

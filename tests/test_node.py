@@ -24,9 +24,9 @@ def test_arguments_of_the_session() -> None:
         ({"protocols": ()}, ValueError, "at least one protocol"),
         ({"protocols": "v1"}, ValueError, "in a tuple"),
         ({"protocols": ("v3",)}, ValueError, "protocol must be"),
-        ({"protocols": ("v1", "v2")}, ac.LocalProtocolError, "v2 is not implemented"),
-        ({"protocols": ["v2"]}, ac.LocalProtocolError, "v2 is not implemented"),
-        ({"replay_cache": object()}, ac.LocalProtocolError, "replay_cache belongs to protocol v2"),
+        ({"protocols": ("v2", "v3")}, ValueError, "protocol must be"),
+        ({"replay_cache": object()}, TypeError, "replay_cache must have the methods of ReplayCache"),
+        ({"pad_to": "256"}, TypeError, "pad_to must be 'auto', an int or None"),
         ({"clock": None}, TypeError, "clock must be a function"),
         ({"limits": {}}, TypeError, "limits must be Limits"),
     ]

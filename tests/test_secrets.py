@@ -193,7 +193,7 @@ def test_what_is_public_can_be_copied() -> None:
 HARMLESS: Final = {
     *("chunks_left", "bytes_left", "signs", "state", "busy", "generation"),
     *("chunks", "max_event_bytes", "max_line_bytes", "scan_pos", "line_pos", "data_pos", "data_len", "data_lines"),
-    *("fields", "skip_lf", "started", "refuse_nonce_reuse", "nonce_reused"),
+    *("fields", "skip_lf", "started", "refuse_nonce_reuse", "nonce_reused", "sse"),
 }
 
 
@@ -221,7 +221,8 @@ def zero(session: ac.ClientSession | ac.NodeSession) -> bool:
     ffi.memmove(copied, held, ffi.sizeof(copied[0]))
     fields = dict(ffi.typeof(copied[0]).fields)
     for name in HARMLESS & fields.keys():
-        setattr(copied, name, 0)
+        at = ffi.addressof(copied, name)
+        ffi.memmove(at, bytes(ffi.sizeof(ffi.typeof(at).item)), ffi.sizeof(ffi.typeof(at).item))
     secret = fields.keys() - HARMLESS
     assert secret == ({"aes", "signing"} if isinstance(session, ac.NodeSession) else {"aes"}) | {
         name for name in fields if name.endswith("_nonce")

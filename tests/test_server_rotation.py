@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ class AnswersAll(ScriptedModel):
 
 
 @contextmanager
-def rotating(**more: float) -> Iterator[tuple[ac.NodeKeyring, str, Clock]]:
+def rotating(**more: Any) -> Iterator[tuple[ac.NodeKeyring, str, Clock]]:
     clock = Clock()
     with (
         ac.NodeKeyring(clock=clock, **more) as keys,
@@ -60,16 +61,16 @@ def test_a_key_whose_grace_is_over_is_refused_as_all_that_does_not_hold() -> Non
 def test_an_idle_node_rotates_and_wipes_on_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_ROTATION_SECONDS", 0.01)
     with rotating(rotate_after=60, grace=10) as (keys, _, clock):
-        (first,) = keys._held
+        (first,) = keys._rings[0].held
         clock.now += 60
         until = time.monotonic() + 30
-        while len(keys._held) == 1 and time.monotonic() < until:
+        while len(keys._rings[0].held) == 1 and time.monotonic() < until:
             time.sleep(0.01)
-        assert keys._held[1].key is first.key
+        assert keys._rings[0].held[1].key is first.key
         clock.now += 10
-        while len(keys._held) == 2 and time.monotonic() < until:
+        while len(keys._rings[0].held) == 2 and time.monotonic() < until:
             time.sleep(0.01)
-        assert first.key not in [one.key for one in keys._held]
+        assert first.key not in [one.key for one in keys._rings[0].held]
         with pytest.raises(ac.SessionClosedError):
             first.key.native  # noqa: B018 - asking is all
 

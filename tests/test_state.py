@@ -8,8 +8,21 @@ from typing import Any, Final, get_args
 import pytest
 
 import atoma_crypto as ac
+from atoma_crypto import _envelope_v2
 from atoma_crypto._core import ffi
-from atoma_crypto._state import CLIENT, CLIENT_V1, NODE, NODE_V1, Action, State, Table, require_protocol
+from atoma_crypto._state import (
+    CLIENT,
+    CLIENT_V1,
+    CLIENT_V2,
+    NODE,
+    NODE_V1,
+    NODE_V2,
+    Action,
+    State,
+    Table,
+    require_protocol,
+)
+from atoma_crypto._typing import Protocol
 from helpers import REPLY_BODY, STREAM_BODY, SessionPair, native, new_client, new_node
 
 CLIENT_STATES: Final = [
@@ -22,34 +35,68 @@ CLIENT_STATES: Final = [
     State.FAILED,
     State.CLOSED,
 ]
-NODE_STATES: Final = [State.IDLE, State.RESPOND, State.STREAM, State.DONE, State.FAILED, State.CLOSED]
+NODE_STATES: Final = [State.IDLE, State.RESPOND, State.STREAM, State.REFUSED, State.DONE, State.FAILED, State.CLOSED]
+PROTOCOLS: Final[tuple[Protocol, ...]] = ("v1", "v2")
+protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
+# Those that a protocol has: v1 refuses nothing after it has admitted it.
+NODE_CASES: Final = [
+    (state, name) for name in PROTOCOLS for state in NODE_STATES if (state, name) != (State.REFUSED, "v1")
+]
+nodes = pytest.mark.parametrize(("state", "protocol"), NODE_CASES)
+# A body that a v2 client would not seal: the node has to refuse it after it has admitted it.
+OTHER_MODEL: Final = b'{"model":"other","messages":[],"stream":true}'
+
+
+def answer(pair: SessionPair) -> bytes:
+    """The object for a client that awaits one; where it awaits a stream, that can only be an abort."""
+    if pair.client._state is State.AWAIT_EVENTS and pair.protocol == "v2":
+        return pair.node.abort("FAILED", "", 500)
+    return pair.node.seal_response(b"x")
+
 
 # How each action is called; what it needs from the other end stands in the pair.
 CLIENT_CALLS: Final[dict[Action, Callable[[SessionPair], Any]]] = {
     "seal_request": lambda p: p.client.seal_request(REPLY_BODY, stream=False),
     "seal_request, stream": lambda p: p.client.seal_request(STREAM_BODY, stream=True),
-    "open_response": lambda p: p.client.open_response(p.node.seal_response(b"x")),
+    "open_response": lambda p: p.client.open_response(answer(p)),
     "receive_data": lambda p: p.client.receive_data(b": c\n"),
+    "receive_data, late": lambda p: p.client.receive_data(b": c\n"),
     "receive_eof": lambda p: p.client.receive_eof(),
     "next_event": lambda p: p.client.next_event(),
     "next_event, end": lambda p: p.client.next_event(),
 }
 NODE_CALLS: Final[dict[Action, Callable[[SessionPair], Any]]] = {
-    "open_request": lambda p: p.node.open_request(new_client().seal_request(REPLY_BODY, stream=False)),
-    "open_request, stream": lambda p: p.node.open_request(new_client().seal_request(STREAM_BODY, stream=True)),
+    "open_request": lambda p: p.node.open_request(
+        new_client(protocol=p.protocol).seal_request(REPLY_BODY, stream=False)
+    ),
+    "open_request, stream": lambda p: p.node.open_request(
+        new_client(protocol=p.protocol).seal_request(STREAM_BODY, stream=True)
+    ),
+    "open_request, refused": lambda p: p.node.open_request(sealed_other(p)),
     "seal_response": lambda p: p.node.seal_response(b"x"),
     "seal_chunk": lambda p: p.node.seal_chunk(b"x"),
     "finish": lambda p: p.node.finish(),
-    "abort": lambda p: p.node.abort("code", "message", 500),
+    "abort": lambda p: p.node.abort("CODE", "message", 500),
 }
 
 
-def client_in(state: State) -> SessionPair:
-    pair = SessionPair(stream=state not in (State.AWAIT_RESPONSE, State.DONE))
+def sealed_other(pair: SessionPair) -> bytes:
+    client = new_client(protocol=pair.protocol)
+    if pair.protocol == "v2":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_envelope_v2, "check_body", lambda *_: None)
+            return client.seal_request(OTHER_MODEL, stream=True)
+    return client.seal_request(OTHER_MODEL, stream=True)
+
+
+def client_in(state: State, protocol: Protocol = "v1") -> SessionPair:
+    pair = SessionPair(stream=state not in (State.AWAIT_RESPONSE, State.DONE), protocol=protocol)
     if state is State.IDLE:
-        pair.client = new_client()
+        pair.client = new_client(protocol=protocol)
     if state in (State.EVENTS_ENDED, State.STREAM_ENDED):
         pair.client.receive_data(pair.node.seal_chunk(b"x"))
+        if state is State.STREAM_ENDED:
+            pair.client.receive_data(pair.node.finish())
         pair.client.receive_eof()
     if state is State.STREAM_ENDED:
         assert isinstance(list(pair.client.events())[-1], ac.EndOfStream)
@@ -65,10 +112,13 @@ def client_in(state: State) -> SessionPair:
     return pair
 
 
-def node_in(state: State) -> SessionPair:
-    pair = SessionPair(stream=state is not State.RESPOND)
-    if state in (State.IDLE, State.FAILED):
+def node_in(state: State, protocol: Protocol = "v1") -> SessionPair:
+    pair = SessionPair(stream=state is not State.RESPOND, protocol=protocol)
+    if state in (State.IDLE, State.FAILED, State.REFUSED):
         pair.node = new_node()
+    if state is State.REFUSED:
+        with pytest.raises(ac.EnvelopeError, match="'model' of the body"):
+            pair.node.open_request(sealed_other(pair))
     if state is State.DONE:
         pair.node.finish()
     if state is State.FAILED:
@@ -92,16 +142,23 @@ def refused(session: ac.ClientSession | ac.NodeSession, call: Callable[[], Any],
     assert repr(session) == before == f"<{type(session).__name__} {state.value}>"
 
 
+@protocols
 @pytest.mark.parametrize("action", CLIENT_CALLS)
 @pytest.mark.parametrize("state", CLIENT_STATES)
-def test_every_action_of_a_client_in_every_state(state: State, action: Action) -> None:
+def test_every_action_of_a_client_in_every_state(state: State, action: Action, protocol: Protocol) -> None:
     if action == "next_event, end":  # a result of next_event: the row of EVENTS_ENDED has a test of its own
         action = "next_event"
-    pair = client_in(state)
-    allowed = CLIENT_V1.get(state, {})
-    if action in allowed:
-        CLIENT_CALLS[action](pair)
-        assert pair.client._state is allowed[action]
+    pair = client_in(state, protocol)
+    allowed = CLIENT[protocol].get(state, {})
+    if action == "receive_data" and "receive_data, late" in allowed:  # one method for both
+        action = "receive_data, late"
+    if action in allowed or (action == "receive_data, late" and "receive_data" in allowed):
+        if allowed.get(action) is State.FAILED:
+            with pytest.raises(ac.RemoteAbortError):
+                CLIENT_CALLS[action](pair)
+        else:
+            CLIENT_CALLS[action](pair)
+        assert pair.client._state is allowed.get(action, state)
         return
     if action == "open_response" and pair.node._state is not State.RESPOND:
         call: Callable[[], Any] = lambda: pair.client.open_response(b"{}")  # noqa: E731 - one of two
@@ -110,22 +167,28 @@ def test_every_action_of_a_client_in_every_state(state: State, action: Action) -
     refused(pair.client, call, action.partition(",")[0])
 
 
+@nodes
 @pytest.mark.parametrize("action", NODE_CALLS)
-@pytest.mark.parametrize("state", NODE_STATES)
-def test_every_action_of_a_node_in_every_state(state: State, action: Action) -> None:
-    pair = node_in(state)
-    allowed = NODE_V1.get(state, {})
+def test_every_action_of_a_node_in_every_state(state: State, action: Action, protocol: Protocol) -> None:
+    if (protocol, action) == ("v1", "open_request, refused"):
+        action = "open_request, stream"
+    pair = node_in(state, protocol)
+    allowed = NODE[protocol].get(state, {})
     if action in allowed:
-        NODE_CALLS[action](pair)
+        if allowed[action] is State.REFUSED:
+            with pytest.raises(ac.EnvelopeError, match="'model' of the body"):
+                NODE_CALLS[action](pair)
+        else:
+            NODE_CALLS[action](pair)
         assert pair.node._state is allowed[action]
         return
     refused(pair.node, lambda: NODE_CALLS[action](pair), action.partition(",")[0])
 
 
-@pytest.mark.parametrize("state", NODE_STATES)
-def test_a_batch_is_allowed_where_a_chunk_is(state: State) -> None:
-    pair = node_in(state)
-    if "seal_chunk" in NODE_V1.get(state, {}):
+@nodes
+def test_a_batch_is_allowed_where_a_chunk_is(state: State, protocol: Protocol) -> None:
+    pair = node_in(state, protocol)
+    if "seal_chunk" in NODE[protocol].get(state, {}):
         pair.node.seal_chunks([b"x"])
         assert pair.node._state is state
     else:
@@ -149,11 +212,11 @@ def test_the_end_of_the_events() -> None:
 
 
 def test_nothing_comes_after_a_reply() -> None:
-    assert State.DONE not in CLIENT_V1
-    assert State.DONE not in NODE_V1
+    for table in (CLIENT_V1, CLIENT_V2, NODE_V1, NODE_V2):
+        assert State.DONE not in table
 
 
-@pytest.mark.parametrize("table", [CLIENT_V1, NODE_V1])
+@pytest.mark.parametrize("table", [CLIENT_V1, CLIENT_V2, NODE_V1, NODE_V2])
 def test_the_tables_are_whole(table: Table) -> None:
     """All that can be reached has a row or is an end; nothing leads out of failure and closing."""
     reached = {State.IDLE}
@@ -173,9 +236,10 @@ def test_every_action_is_tested() -> None:
     assert set(CLIENT_CALLS) | set(NODE_CALLS) == set(get_args(Action))
 
 
+@protocols
 @pytest.mark.parametrize("state", CLIENT_STATES)
-def test_a_client_closes_in_every_state_and_twice(state: State) -> None:
-    client = client_in(state).client
+def test_a_client_closes_in_every_state_and_twice(state: State, protocol: Protocol) -> None:
+    client = client_in(state, protocol).client
     with client as same:
         assert same is client
     client.close()
@@ -183,9 +247,9 @@ def test_a_client_closes_in_every_state_and_twice(state: State) -> None:
     refused(client, client.next_event, "next_event")
 
 
-@pytest.mark.parametrize("state", NODE_STATES)
-def test_a_node_closes_in_every_state_and_twice(state: State) -> None:
-    node = node_in(state).node
+@nodes
+def test_a_node_closes_in_every_state_and_twice(state: State, protocol: Protocol) -> None:
+    node = node_in(state, protocol).node
     with node as same:
         assert same is node
     node.close()
@@ -203,14 +267,12 @@ def test_a_session_closes_when_its_block_fails() -> None:
 def test_protocols() -> None:
     assert require_protocol("v1", CLIENT) is CLIENT_V1
     assert require_protocol("v1", NODE) is NODE_V1
+    assert require_protocol("v2", CLIENT) is CLIENT_V2
+    assert require_protocol("v2", NODE) is NODE_V2
     for tables in (CLIENT, NODE):
-        with pytest.raises(ac.LocalProtocolError, match="v2 is not implemented in this version: use protocol='v1'"):
-            require_protocol("v2", tables)
         for unknown in ("v3", "", "V1", None, 1, ["v1"]):
             with pytest.raises(ValueError, match="must be 'v1' or 'v2'"):
                 require_protocol(unknown, tables)
-    later: dict[str, Table] = {"v1": CLIENT_V1, "v2": {}}
-    assert require_protocol("v2", later) is later["v2"]  # its place is there
 
 
 def test_an_error_that_is_nobodys_ends_a_session(monkeypatch: pytest.MonkeyPatch) -> None:

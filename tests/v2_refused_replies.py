@@ -119,7 +119,6 @@ STREAMS: Final[Mapping[str, tuple[Spoil, int]]] = {
     "salt is missing": (_set(0, salt=None), 0),
     "v is missing": (_set(0, v=None), 0),
     "v is 1": (_set(0, v=1), 0),
-    "v is 2.0": (_edit(0, b'"v":2', b'"v":2.0'), 0),
     "v in the second event": (_set(1, v=2), 1),
     "salt in the second event": (lambda r: r.with_members(1, salt=r.members(0)["salt"]), 1),
     "salt is null in the second event": (_edit(1, b'"}', b'","salt":null}'), 1),
@@ -133,8 +132,6 @@ STREAMS: Final[Mapping[str, tuple[Spoil, int]]] = {
     "flag is true": (_set(2, flag=True), 2),
     "flag is null": (_edit(2, b'"flag":1', b'"flag":null'), 2),
     "flag is a string": (_set(2, flag="1"), 2),
-    "flag is 1.0": (_edit(2, b'"flag":1', b'"flag":1.0'), 2),
-    "flag twice": (_edit(2, b'"flag":1', b'"flag":1,"flag":1'), 2),
     "usage is left out": (_set(2, usage=None), 2),
     "usage is added": (_set(1, usage=USAGE), 1),
     "usage: other prompt_tokens": (_usage(prompt_tokens=4), 2),
@@ -143,19 +140,15 @@ STREAMS: Final[Mapping[str, tuple[Spoil, int]]] = {
     "usage: two members exchanged": (_usage(prompt_tokens=9, completion_tokens=3), 2),
     "usage: a member is missing": (_usage(completion_tokens=None), 2),
     "usage: one member more": (_usage(prompt_tokens_details={}), 2),
-    "usage: a member twice": (_edit(2, b'"total_tokens":12', b'"total_tokens":12,"total_tokens":12'), 2),
-    "usage: a fraction": (_usage(total_tokens=12.0), 2),
     "usage: a string": (_usage(total_tokens="12"), 2),
     "usage: 2^53": (_usage(total_tokens=2**53), 2),
     "usage: an array": (_set(2, usage=[3, 9, 12]), 2),
     "ciphertext is missing": (_set(1, ciphertext=None), 1),
     "ciphertext of 15 bytes": (_set(1, ciphertext=v2.b64(bytes(15))), 1),
     "ciphertext with a space": (_edit(1, b'"ciphertext":"', b'"ciphertext":" '), 1),
-    "ciphertext twice": (lambda r: r.with_text(1, r.events[1][6:-3] + b"," + r.events[1][7:-2]), 1),
     "an event that is not JSON": (lambda r: r.with_text(1, b"{"), 1),
     "an event that is an array": (lambda r: r.with_text(1, b"[" + r.events[1][6:-2] + b"]"), 1),
-    "an event that is not UTF-8": (_edit(1, b'"}', b'","x":"\xe9"}'), 1),
-    "an event of depth 17": (_edit(1, b'"}', b'","x":' + b"[" * 16 + b"]" * 16 + b"}"), 1),
+    "an event that is not UTF-8": (_edit(0, b'"v"', b'"x":"\xe9","v"'), 0),
 }
 CUTS: Final[Mapping[str, tuple[Spoil, int]]] = {
     "no bytes": (lambda _: [], 0),
@@ -182,21 +175,19 @@ def of_streams() -> Iterator[Vector]:
     yield reply.vector([reply.events[0], other.events[1], reply.events[2]], REFUSED, 1)
     reply = Reply("the whole of another reply")
     yield reply.vector(other.events, REFUSED, 0)
-    reply = Reply("anything after an abort", FAILED)
-    yield reply.vector([*reply.events, b"data: {}\n\n"], REFUSED, 2)
     reply = Reply("an abort is said to be a chunk", FAILED)
     yield reply.vector(reply.with_members(1, flag=None), REFUSED, 1)
     yield sealed_as("a chunk without plaintext", [CHUNKS[0], Record(0, None, b""), Record(1, None, b"")], 1)
     for name, plaintext in (
-        ("is not JSON", b"stopped"),
-        ("without an error", b"{}"),
+        ("not JSON", b"stopped"),
+        ("no error", b"{}"),
         ("status is 200", b'{"error":{"code":"X","message":"","status":200}}'),
         ("status is a string", b'{"error":{"code":"X","message":"","status":"502"}}'),
         ("code in small letters", b'{"error":{"code":"x","message":"","status":502}}'),
         ("code of 65 letters", b'{"error":{"code":"' + b"X" * 65 + b'","message":"","status":502}}'),
-        ("without a message", b'{"error":{"code":"X","status":502}}'),
+        ("no message", b'{"error":{"code":"X","status":502}}'),
     ):
-        yield sealed_as(f"an abort that {name}", [CHUNKS[0], Record(2, None, plaintext)], 1)
+        yield sealed_as(f"an abort: {name}", [CHUNKS[0], Record(2, None, plaintext)], 1)
 
 
 def of_forms() -> Iterator[Vector]:

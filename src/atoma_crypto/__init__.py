@@ -33,6 +33,7 @@ from ._keys import PublicKey, SecretKey, SigningKey
 from .client import ClientSession
 from .keyring import KeyOffer, NodeKeyring
 from .node import NodeSession
+from .records import Opener, Sealer
 from .replay import MemoryReplayCache, ReplayCache
 
 __version__ = "0.1.0"
@@ -61,6 +62,7 @@ __all__ = [
     "NodeSession",
     "NonceReuseError",
     "NonceReuseWarning",
+    "Opener",
     "PublicKey",
     "RemoteAbortError",
     "RemoteProtocolError",
@@ -68,6 +70,7 @@ __all__ = [
     "ReplayStoreError",
     "ReplayedError",
     "Request",
+    "Sealer",
     "SecretKey",
     "SessionClosedError",
     "SigningKey",

@@ -1,13 +1,14 @@
-"""Protocol v1's JSON: strict readers for what comes in. Knows no keys."""
+"""Strict readers of JSON for what comes in, and protocol v1's members. Knows no keys."""
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from ._errors import EnvelopeError, RemoteProtocolError
 from ._typing import Usage
 
 _U64_MAX: Final = 2**64 - 1
+Members: TypeAlias = tuple[tuple[str, Any], ...]  # of a JSON object, in order
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -25,6 +26,10 @@ def _bound(text: bytes | str, what: str, error: type[Exception]) -> None:
 
 # An object as the pairs that it is written as, so that members that stand twice are seen; an array stays a list.
 _PAIRS: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant)
+# The same for messages of ours, in which no number is less than 0: Python would read -0 as 0.
+_MESSAGE: Final = json.JSONDecoder(
+    object_pairs_hook=tuple, parse_constant=_no_constant, parse_int=lambda text: -1 if text == "-0" else int(text)
+)
 _PLAIN: Final = json.JSONDecoder(parse_constant=_no_constant)
 
 
@@ -48,15 +53,21 @@ def load_object(text: bytes | str, what: str, error: type[Exception]) -> dict[st
     return found
 
 
-def load_members(text: bytes | str, what: str, error: type[Exception]) -> tuple[tuple[str, Any], ...]:
+def load_members(text: bytes | str, what: str, error: type[Exception]) -> Members:
     """The members of a JSON object in order, those that stand twice included; what is nested in them likewise."""
-    members: tuple[tuple[str, Any], ...] = _load(_PAIRS, tuple, text, what, error)
+    members: Members = _load(_PAIRS, tuple, text, what, error)
     return members
 
 
-def _known(text: bytes | str, names: frozenset[str], what: str, error: type[Exception]) -> dict[str, Any]:
-    """The members of a JSON object. `error`: one of those `names`, which we know, stands twice."""
-    members = load_members(text, what, error)
+def read_members(text: bytes | str, what: str, error: type[Exception]) -> Members:
+    """As above, of a message, whose members are few. `error` also for one that has too many."""
+    _bound(text, what, error)
+    members: Members = _load(_MESSAGE, tuple, text, what, error)
+    return members
+
+
+def _known(members: Members, names: frozenset[str], what: str, error: type[Exception]) -> dict[str, Any]:
+    """The members by name. `error`: one of those `names`, which we know, stands twice."""
     found = dict(members)
     if len(found) == len(members):  # none at all stands twice
         return found
@@ -68,7 +79,7 @@ def _known(text: bytes | str, names: frozenset[str], what: str, error: type[Exce
     return found
 
 
-def _text(found: dict[str, Any], name: str, error: type[RemoteProtocolError]) -> bytes:
+def base64_text(found: dict[str, Any], name: str, error: type[RemoteProtocolError]) -> bytes:
     """A member that is base64 text, which the core decodes."""
     value = found.get(name)
     if type(value) is str and value.isascii():
@@ -116,24 +127,28 @@ _REQUEST_MEMBERS: Final = frozenset(
 
 def read_request(raw: bytes) -> RequestEnvelope:
     """Read a request envelope; unknown members are ignored. EnvelopeError."""
-    _bound(raw, "the request", EnvelopeError)
-    found = _known(raw, _REQUEST_MEMBERS, "the request", EnvelopeError)
+    return request_of(read_members(raw, "the request", EnvelopeError))
+
+
+def request_of(members: Members) -> RequestEnvelope:
+    """As above, of the envelope's members."""
+    found = _known(members, _REQUEST_MEMBERS, "the request", EnvelopeError)
     if "v" in found:
         raise EnvelopeError("the request is not of protocol v1")
     model = found.get("model_name")
-    if not isinstance(model, str) or not _encodable(model):
+    if not isinstance(model, str) or not encodable(model):
         raise EnvelopeError("'model_name' is missing or not a string")
     units = found.get("num_compute_units")
     stream = found.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise EnvelopeError("'stream' is not a boolean")
     return RequestEnvelope(
-        ciphertext=_text(found, "ciphertext", EnvelopeError),
-        nonce=_text(found, "nonce", EnvelopeError),
-        salt=_text(found, "salt", EnvelopeError),
-        client_public=_text(found, "client_dh_public_key", EnvelopeError),
-        node_public=_text(found, "node_dh_public_key", EnvelopeError),
-        body_hash=_text(found, "plaintext_body_hash", EnvelopeError),
+        ciphertext=base64_text(found, "ciphertext", EnvelopeError),
+        nonce=base64_text(found, "nonce", EnvelopeError),
+        salt=base64_text(found, "salt", EnvelopeError),
+        client_public=base64_text(found, "client_dh_public_key", EnvelopeError),
+        node_public=base64_text(found, "node_dh_public_key", EnvelopeError),
+        body_hash=base64_text(found, "plaintext_body_hash", EnvelopeError),
         model=model,
         stack_small_id=_integer(found.get("stack_small_id"), "stack_small_id"),
         num_compute_units=None if units is None else _integer(units, "num_compute_units"),
@@ -141,7 +156,7 @@ def read_request(raw: bytes) -> RequestEnvelope:
     )
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # half of a surrogate pair
@@ -163,8 +178,7 @@ _SEALED_MEMBERS: Final = frozenset(("ciphertext", "nonce", "response_hash", "usa
 
 def read_sealed(text: bytes | str, what: str, error: type[RemoteProtocolError]) -> SealedMessage:
     """Read a reply or the data of an event; unknown members are ignored, `signature` among them."""
-    _bound(text, what, error)
-    found = _known(text, _SEALED_MEMBERS, what, error)
+    found = _known(read_members(text, what, error), _SEALED_MEMBERS, what, error)
     claimed = found.get("response_hash")
     usage = found.get("usage")
     if usage is not None:
@@ -174,9 +188,9 @@ def read_sealed(text: bytes | str, what: str, error: type[RemoteProtocolError]) 
     if claimed is not None and claimed == "":
         raise error("'response_hash' is empty")
     return SealedMessage(
-        ciphertext=_text(found, "ciphertext", error),
-        nonce=_text(found, "nonce", error),
-        response_hash=b"" if claimed is None else _text(found, "response_hash", error),
+        ciphertext=base64_text(found, "ciphertext", error),
+        nonce=base64_text(found, "nonce", error),
+        response_hash=b"" if claimed is None else base64_text(found, "response_hash", error),
         usage=usage,
     )
 
@@ -216,7 +230,12 @@ _BODY_MEMBERS: Final = frozenset(("stream",))
 
 def body_stream(body: bytes, error: type[Exception]) -> bool:
     """What `stream` of a request's body says; absent and null mean false. `error`: no JSON object, not a boolean."""
-    stream = _known(body, _BODY_MEMBERS, "the body", error).get("stream")
+    return stream_of(_known(load_members(body, "the body", error), _BODY_MEMBERS, "the body", error), error)
+
+
+def stream_of(body: dict[str, Any], error: type[Exception]) -> bool:
+    """As above, of the body's members by name."""
+    stream = body.get("stream")
     if stream is None:
         return False
     if not isinstance(stream, bool):

@@ -21,7 +21,7 @@ NeedData = Literal[_NeedData.NEED_DATA]
 class Chunk(NamedTuple):  # on the per-event path: half the price of a frozen dataclass
     """One verified event of a stream: its plaintext, its number from 0, and the usage shown beside it, if any.
 
-    `usage` stood in clear beside the ciphertext: in protocol v1 nothing protects it.
+    `usage` stood in clear beside the ciphertext: in protocol v1 nothing protects it, in v2 it was verified.
     """
 
     plaintext: bytes
@@ -34,9 +34,9 @@ class Chunk(NamedTuple):  # on the per-event path: half the price of a frozen da
 
 @dataclass(frozen=True, slots=True)
 class EndOfStream:
-    """The stream ended where an event ended. In protocol v1 nothing proves that this was its true end.
+    """The end of a stream. In protocol v1 it ended where an event ended, and nothing proves that this was its true end.
 
-    `chunk_count` is how many chunks came; `usage` is the last one shown.
+    `chunk_count` is how many chunks came; `usage` is the last one shown, in v2 a running total that was verified.
     """
 
     chunk_count: int
@@ -47,13 +47,14 @@ class EndOfStream:
 class Request:
     """A request that a node has opened.
 
-    `body` is the plaintext, bytes of a JSON object. All else stood in clear in the envelope; in v1 nothing binds it to
-    the body but `stream`, which was compared. `endpoint` is None in v1, whose envelope does not name it.
+    `body` is the plaintext, bytes of a JSON object, perhaps with spaces behind it. All else stood in clear in the
+    envelope. v2 binds it to the body; in v1 nothing does but `stream`, which was compared. `endpoint` is None in v1,
+    whose envelope does not name it, and `stack_small_id` may be None in v2.
     """
 
     body: bytes = field(repr=False)
     model: str
-    stack_small_id: int
+    stack_small_id: int | None
     num_compute_units: int | None
     stream: bool
     endpoint: str | None

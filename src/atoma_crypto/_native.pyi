@@ -30,6 +30,7 @@ class _Lib:
     AC_V1_SPAN: int
     AC_SUITE_X25519: int
     AC_SUITE_XWING: int
+    AC_V2_SALT_BYTES: int
     AC_V2_MAX_ENC_BYTES: int
     AC_FLAG_MORE: int
     AC_FLAG_END: int

@@ -1,29 +1,32 @@
-"""A handle on the core's v1 sealer, which lets one thread at a time in."""
+"""Handles on the core's sealers, which let one thread at a time in: what both protocols share, and v1's."""
 
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from . import _core, _envelope
 from ._core import SIZE_MAX, CData, Scratch, ffi, lib
+from ._errors import LocalProtocolError
 from ._events import Limits
 from ._keys import SigningKey
-from ._typing import Buffer
+from ._typing import Buffer, Usage
 
 _FIRST_SCRATCH: Final = 4096
 _CAPACITY: Final = lib.AC_ERR_CAPACITY
 _ARGUMENT: Final = lib.AC_ERR_ARGUMENT
-_event_seal: Final = lib.ac_v1_event_seal  # looked up once, as it is called for each chunk
 _from_buffer: Final = ffi.from_buffer
 _BYTES: Final = ffi.typeof("uint8_t[]")
-# A scratch, and before it what a call for one event takes and reads: sealer, ptr, cap, view.
-_Place: TypeAlias = tuple[CData, CData, int, CData, Scratch]
-# size_t as the array module calls it
-_SIZE_T: Final = next(code for code in "QLI" if array(code).itemsize == ffi.sizeof("size_t"))
+# A scratch, and around it what a call for one event takes and reads: sealer, ptr, cap, view, and the function itself.
+_Place: TypeAlias = tuple[CData, CData, int, CData, Scratch, Any]
+# The last two arguments of what seals events: the usage that they show, and what else the protocol has to say.
+Shown: TypeAlias = tuple[Any, Any]
+# size_t as the array module calls it; L is the fastest to make
+_SIZE_T: Final = next(code for code in "LQI" if array(code).itemsize == ffi.sizeof("size_t"))
 
 
-class V1Sealer:
-    """A node's side of one v1 exchange: made by opening the request, it seals the answer.
+class Sealer(ABC):
+    """A node's side of one exchange: made by opening the request, it seals the answer.
 
     A call takes the place out of `_places` and puts it back once its output is copied: nobody writes to it in between,
     and where that is interrupted, or a second thread asks, another is made.
@@ -31,10 +34,155 @@ class V1Sealer:
 
     __slots__ = ("_max_event_bytes", "_native", "_places")
 
+    _type: ClassVar[str]  # of the native object, and its functions
+    _wipe: ClassVar[Any]
+    _event_seal: ClassVar[Any]
+    _events_seal: ClassVar[Any]
+    _close: ClassVar[Any]
+    _nothing_shown: ClassVar[Shown]
+    _takes_empty: ClassVar[bool]  # whether an event can be of an empty plaintext
+
     def __init__(self, limits: Limits) -> None:
-        self._native: CData = _core.new("ac_v1_sealer *", lib.ac_v1_sealer_wipe)
+        self._native: CData = _core.new(self._type, self._wipe)
         self._max_event_bytes = min(limits.max_event_bytes, SIZE_MAX)
         self._places: list[_Place] = []
+
+    @abstractmethod
+    def shown(self, usage: Usage) -> Shown:
+        """To be asked for before a call is begun: it runs the caller's code. TypeError, ValueError: no usage."""
+
+    @abstractmethod
+    def _size(self, length: int, lens: CData, count: int, shown: Shown) -> int:
+        """Of `count` events, joined; SIZE_MAX: impossible."""
+
+    @abstractmethod
+    def reply(self, plaintext: Buffer, shown: Shown | None) -> bytes:
+        """The JSON object that answers a request which is not a stream."""
+
+    @abstractmethod
+    def finish(self, shown: Shown | None) -> bytes:
+        """The end of a stream, as it is written; then it can seal no more. ConcurrentUseError: a thread is sealing."""
+
+    def _place(self, need: int) -> _Place:
+        """Where `need` bytes can be written: the one that is there, or a larger one."""
+        if need == SIZE_MAX:
+            raise ValueError("the plaintext is too long for one message")
+        before = 0
+        try:
+            place = self._places.pop()
+        except IndexError:
+            pass
+        else:
+            before = place[4].cap
+            if before >= need:
+                return place
+        scratch = Scratch(max(need, 2 * before, _FIRST_SCRATCH))
+        cap = min(scratch.cap, self._max_event_bytes)
+        return self._native, scratch.ptr, cap, scratch.view, scratch, self._event_seal
+
+    def _taken(self, place: _Place) -> bytes:
+        """What C has written, copied."""
+        _, _, _, view, scratch, _ = place
+        message = view[: scratch.len[0]]
+        self._places.append(place)
+        return message  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
+
+    def event(self, plaintext: Buffer, shown: Shown | None) -> bytes:
+        """One finished SSE event. ValueError: it would be longer than the limit; nothing was spent."""
+        if shown is not None or type(plaintext) is not bytes:
+            return self._event(plaintext, shown)
+        try:
+            place = self._places.pop()
+        except IndexError:  # the first one, or another thread has it
+            return self._event(plaintext, shown)
+        native, ptr, cap, view, _, seal = place
+        written = seal(native, ptr, cap, plaintext, len(plaintext))
+        if written < 0:
+            if written not in (_CAPACITY, _ARGUMENT):
+                raise _core.error(written)
+            self._places.append(place)
+            return self._event(plaintext, shown)
+        event = view[:written]
+        self._places.append(place)
+        return event  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
+
+    def _event(self, plaintext: Buffer, shown: Shown | None) -> bytes:
+        """As `event`, from any buffer, of any size."""
+        text, length = _core.lend(plaintext, "plaintext")
+        if not length and not self._takes_empty:
+            raise ValueError("the plaintext of an event must not be empty")
+        return self._one(text, length, shown or self._nothing_shown)
+
+    def _one(self, text: CData, length: int, shown: Shown) -> bytes:
+        lens = ffi.new("size_t *", length)
+        need = self._size(length, lens, 1, shown)
+        if need > self._max_event_bytes:
+            raise ValueError(f"the event would be longer than the limit of {self._max_event_bytes} bytes")
+        place = self._place(need)
+        native, ptr, cap, _, scratch, _ = place
+        _core.check(self._events_seal(native, ptr, cap, scratch.len, text, length, lens, 1, *shown))
+        return self._taken(place)
+
+    def events(self, plaintexts: Sequence[Buffer], shown: Shown | None) -> bytes:
+        """All of them, or none, joined. Errors as for one."""
+        parts = list(plaintexts)
+        shown = shown or self._nothing_shown
+        if not parts:
+            return b""
+        try:  # copied once: they may change under us
+            joined = b"".join(parts)
+            lens = array(_SIZE_T, list(map(len, parts)))
+        except TypeError:  # it says which of them is at fault
+            return self._events(parts, shown)
+        try:
+            place = self._places.pop()
+        except IndexError:  # the first one, or another thread has it
+            return self._events(parts, shown)
+        native, ptr, cap, _, scratch, _ = place
+        lens_c = ffi.from_buffer("size_t[]", lens)
+        status = self._events_seal(native, ptr, cap, scratch.len, joined, len(joined), lens_c, len(lens), *shown)
+        if status in (_CAPACITY, _ARGUMENT):  # also where a memoryview's len() is not its bytes: they do not add up
+            self._places.append(place)
+            return self._events(parts, shown)
+        _core.check(status)
+        return self._taken(place)
+
+    def _events(self, plaintexts: list[Buffer], shown: Shown) -> bytes:
+        """As `events`, of any size."""
+        for plaintext in plaintexts:
+            _core.lend(plaintext, "each plaintext")
+        parts = [bytes(plaintext) for plaintext in plaintexts]
+        if b"" in parts and not self._takes_empty:
+            raise ValueError("the plaintext of an event must not be empty")
+        joined = b"".join(parts)
+        longest = max(map(len, parts))
+        if self._size(longest, ffi.new("size_t *", longest), 1, shown) > self._max_event_bytes:
+            raise ValueError(f"an event would be longer than the limit of {self._max_event_bytes} bytes")
+        lens = ffi.new("size_t[]", list(map(len, parts)))
+        place = self._place(self._size(len(joined), lens, len(lens), shown))
+        native, ptr, _, _, scratch, _ = place
+        status = self._events_seal(native, ptr, scratch.cap, scratch.len, joined, len(joined), lens, len(lens), *shown)
+        _core.check(status)
+        return self._taken(place)
+
+    def close(self) -> None:
+        """Wipe. ConcurrentUseError: another thread is sealing."""
+        _core.check(self._close(self._native))
+        self._places.clear()
+
+
+class V1Sealer(Sealer):
+    """A sealer of v1's replies and events."""
+
+    __slots__ = ()
+
+    _type = "ac_v1_sealer *"
+    _wipe = lib.ac_v1_sealer_wipe
+    _event_seal = lib.ac_v1_event_seal
+    _events_seal = lib.ac_v1_events_seal
+    _close = lib.ac_v1_sealer_close
+    _nothing_shown = b"", 0
+    _takes_empty = True
 
     def open_request(self, envelope: _envelope.RequestEnvelope, key: CData, signing: SigningKey | None) -> bytes:
         """The body of the request; `key` is a secret key's `native`. EnvelopeError, AuthenticationError."""
@@ -54,116 +202,26 @@ class V1Sealer:
         _core.check(status)
         return bytes(body.view[: body.len[0]])
 
-    def _place(self, need: int) -> _Place:
-        """Where `need` bytes can be written: the one that is there, or a larger one."""
-        if need == SIZE_MAX:
-            raise ValueError("the plaintext is too long for one message")
-        before = 0
-        try:
-            place = self._places.pop()
-        except IndexError:
-            pass
-        else:
-            before = place[4].cap
-            if before >= need:
-                return place
-        scratch = Scratch(max(need, 2 * before, _FIRST_SCRATCH))
-        cap = min(scratch.cap, self._max_event_bytes)
-        return self._native, scratch.ptr, cap, scratch.view, scratch
+    def shown(self, usage: Usage) -> Shown:
+        """As every sealer's: any JSON mapping."""
+        usage_json = _envelope.write_usage(usage)
+        return usage_json, len(usage_json)
 
-    def _taken(self, place: _Place) -> bytes:
-        """What C has written, copied."""
-        _, _, _, view, scratch = place
-        message = view[: scratch.len[0]]
-        self._places.append(place)
-        return message  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
+    def _size(self, length: int, lens: CData, count: int, shown: Shown) -> int:
+        return lib.ac_v1_events_bytes(self._native, length, lens, count, shown[1])
 
-    def event(self, plaintext: Buffer, usage: bytes) -> bytes:
-        """One finished SSE event. ValueError: it would be longer than the limit; nothing was spent."""
-        if usage or type(plaintext) is not bytes:
-            return self._event(plaintext, usage)
-        try:
-            place = self._places.pop()
-        except IndexError:  # the first one, or another thread has it
-            return self._event(plaintext, usage)
-        native, ptr, cap, view, _ = place
-        written = _event_seal(native, ptr, cap, plaintext, len(plaintext))
-        if written < 0:
-            if written != _CAPACITY:
-                raise _core.error(written)
-            self._places.append(place)
-            return self._event(plaintext, usage)
-        event = view[:written]
-        self._places.append(place)
-        return event  # type: ignore[no-any-return] # a slice of a cffi buffer is bytes
-
-    def _event(self, plaintext: Buffer, usage: bytes) -> bytes:
-        """As `event`, from any buffer, of any size."""
-        text, length = _core.lend(plaintext, "plaintext")
-        need = lib.ac_v1_event_bytes(self._native, length, len(usage))
-        if need > self._max_event_bytes:
-            raise ValueError(f"the event would be longer than the limit of {self._max_event_bytes} bytes")
-        place = self._place(need)
-        native, ptr, cap, _, scratch = place
-        status = lib.ac_v1_events_seal(
-            native, ptr, cap, scratch.len, text, length, ffi.new("size_t *", length), 1, usage, len(usage)
-        )
-        _core.check(status)
-        return self._taken(place)
-
-    def events(self, plaintexts: Sequence[Buffer], usage: bytes) -> bytes:
-        """All of them, or none, joined. Errors as for one."""
-        parts = list(plaintexts)
-        if not parts:
-            return b""
-        if memoryview in map(type, parts):  # whose len() need not be its bytes
-            return self._events(parts, usage)
-        try:  # copied once: they may change under us
-            joined = b"".join(parts)
-            lens = array(_SIZE_T, map(len, parts))
-        except TypeError:  # it says which of them is at fault
-            return self._events(parts, usage)
-        try:
-            place = self._places.pop()
-        except IndexError:  # the first one, or another thread has it
-            return self._events(parts, usage)
-        native, ptr, cap, _, scratch = place
-        lens_c = ffi.from_buffer("size_t[]", lens)
-        status = lib.ac_v1_events_seal(
-            native, ptr, cap, scratch.len, joined, len(joined), lens_c, len(lens), usage, len(usage)
-        )
-        if status in (_CAPACITY, _ARGUMENT):
-            self._places.append(place)
-            return self._events(parts, usage)
-        _core.check(status)
-        return self._taken(place)
-
-    def _events(self, plaintexts: list[Buffer], usage: bytes) -> bytes:
-        """As `events`, of any size."""
-        for plaintext in plaintexts:
-            _core.lend(plaintext, "each plaintext")
-        parts = [bytes(plaintext) for plaintext in plaintexts]
-        joined = b"".join(parts)
-        lens = ffi.new("size_t[]", list(map(len, parts)))
-        if lib.ac_v1_event_bytes(self._native, max(lens), len(usage)) > self._max_event_bytes:
-            raise ValueError(f"an event would be longer than the limit of {self._max_event_bytes} bytes")
-        place = self._place(lib.ac_v1_events_bytes(self._native, len(joined), lens, len(lens), len(usage)))
-        native, ptr, _, _, scratch = place
-        status = lib.ac_v1_events_seal(
-            native, ptr, scratch.cap, scratch.len, joined, len(joined), lens, len(lens), usage, len(usage)
-        )
-        _core.check(status)
-        return self._taken(place)
-
-    def reply(self, plaintext: Buffer, usage: bytes) -> bytes:
-        """The JSON object that answers a request which is not a stream."""
+    def reply(self, plaintext: Buffer, shown: Shown | None) -> bytes:
+        """As every sealer's."""
         text, length = _core.lend(plaintext, "body")
-        place = self._place(lib.ac_v1_reply_bytes(self._native, length, len(usage)))
-        native, ptr, _, _, scratch = place
-        _core.check(lib.ac_v1_reply_seal(native, ptr, scratch.cap, scratch.len, text, length, usage, len(usage)))
+        shown = shown or self._nothing_shown
+        place = self._place(lib.ac_v1_reply_bytes(self._native, length, shown[1]))
+        native, ptr, _, _, scratch, _ = place
+        _core.check(lib.ac_v1_reply_seal(native, ptr, scratch.cap, scratch.len, text, length, *shown))
         return self._taken(place)
 
-    def close(self) -> None:
-        """Wipe. ConcurrentUseError: another thread is sealing."""
-        _core.check(lib.ac_v1_sealer_close(self._native))
-        self._places.clear()
+    def finish(self, shown: Shown | None) -> bytes:
+        """v1's wire has no end: nothing is written. LocalProtocolError: `usage` must have gone with a chunk."""
+        if shown is not None:
+            raise LocalProtocolError("protocol v1 has no final event: give usage to the last seal_chunk")
+        self.close()
+        return b""

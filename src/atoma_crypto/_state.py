@@ -22,6 +22,7 @@ class State(Enum):
     STREAM_ENDED = "stream ended"  # client: all events were given, and the end
     RESPOND = "respond"  # node: one answer is to be sealed
     STREAM = "stream"  # node: events are to be sealed
+    REFUSED = "refused"  # node, v2: the request was admitted, and its body refused: that can be sealed
     DONE = "done"
     FAILED = "failed"
     CLOSED = "closed"
@@ -34,11 +35,13 @@ Action: TypeAlias = Literal[
     "seal_request, stream",
     "open_response",
     "receive_data",
+    "receive_data, late",
     "receive_eof",
     "next_event",
     "next_event, end",
     "open_request",
     "open_request, stream",
+    "open_request, refused",
     "seal_response",
     "seal_chunk",
     "finish",
@@ -66,15 +69,46 @@ NODE_V1: Final[Table] = {
     State.RESPOND: {"seal_response": State.DONE},
     State.STREAM: {"seal_chunk": State.STREAM, "finish": State.DONE},
 }
-# A client's or a node's table for each protocol that it speaks; v2's stand here when it is spoken.
-CLIENT: Final[dict[str, Table]] = {"v1": CLIENT_V1}
-NODE: Final[dict[str, Table]] = {"v1": NODE_V1}
+# In v2 a stream says where it ends, and what comes behind that is looked at; one object can say that there is none,
+# and nothing else.
+CLIENT_V2: Final[Table] = {
+    State.IDLE: {"seal_request": State.AWAIT_RESPONSE, "seal_request, stream": State.AWAIT_EVENTS},
+    State.AWAIT_RESPONSE: {"open_response": State.DONE},
+    State.AWAIT_EVENTS: {
+        "open_response": State.FAILED,
+        "receive_data": State.AWAIT_EVENTS,
+        "receive_eof": State.EVENTS_ENDED,
+        "next_event": State.AWAIT_EVENTS,
+        "next_event, end": State.STREAM_ENDED,
+    },
+    State.EVENTS_ENDED: {
+        "receive_eof": State.EVENTS_ENDED,
+        "next_event": State.EVENTS_ENDED,
+        "next_event, end": State.STREAM_ENDED,
+    },
+    State.STREAM_ENDED: {
+        "receive_data, late": State.STREAM_ENDED,
+        "receive_eof": State.STREAM_ENDED,
+        "next_event": State.STREAM_ENDED,
+    },
+}
+NODE_V2: Final[Table] = {
+    State.IDLE: {
+        "open_request": State.RESPOND,
+        "open_request, stream": State.STREAM,
+        "open_request, refused": State.REFUSED,
+    },
+    State.RESPOND: {"seal_response": State.DONE, "abort": State.DONE},
+    State.STREAM: {"seal_chunk": State.STREAM, "finish": State.DONE, "abort": State.DONE},
+    State.REFUSED: {"abort": State.DONE},
+}
+# A client's or a node's table for each protocol that it speaks.
+CLIENT: Final[dict[str, Table]] = {"v1": CLIENT_V1, "v2": CLIENT_V2}
+NODE: Final[dict[str, Table]] = {"v1": NODE_V1, "v2": NODE_V2}
 
 
 def require_protocol(protocol: object, tables: dict[str, Table]) -> Table:
-    """The table of a protocol. ValueError: no such protocol. LocalProtocolError: v2, which is not spoken yet."""
-    if protocol == "v2" and "v2" not in tables:
-        raise LocalProtocolError("protocol v2 is not implemented in this version: use protocol='v1'")
+    """The table of a protocol. ValueError: no such protocol."""
     if not isinstance(protocol, str) or protocol not in tables:
         raise ValueError(f"protocol must be 'v1' or 'v2', not {protocol!r}")
     return tables[protocol]
@@ -121,6 +155,11 @@ class Session(ABC):
         if action not in self._allowed:  # this thread has closed the session meanwhile, in a signal handler
             raise self._refusal(action)
         self._move(self._allowed[action])
+
+    def _follow(self, table: Table) -> None:
+        """Go on by another table, of the protocol that is known by now."""
+        self._table = table
+        self._allowed = table.get(self._state, {})
 
     def _enter(self) -> None:
         if self._pid != _pid:

@@ -24,6 +24,7 @@ _PK_M: Final = 1184
 _CT_M: Final = 1088
 _LABEL: Final = bytes.fromhex("5c2e2f2f5e5c")
 
+_MISSING: Final = "suite X-Wing needs ML-KEM-768 from `cryptography` 48 or later: pip install 'atoma-crypto[pq]'"
 _loaded: ModuleType | None = None
 
 
@@ -34,12 +35,12 @@ def _mlkem() -> ModuleType:
         try:
             from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - the extra may be missing
             from cryptography.hazmat.primitives.asymmetric import mlkem  # noqa: PLC0415 - the same
-
+        except ImportError:
+            raise ImportError(_MISSING) from None
+        try:
             mlkem.MLKEM768PrivateKey.from_seed_bytes(bytes(64))
-        except (ImportError, UnsupportedAlgorithm):
-            raise ImportError(
-                "suite X-Wing needs ML-KEM-768 from `cryptography` 48 or later: pip install 'atoma-crypto[pq]'"
-            ) from None
+        except UnsupportedAlgorithm:
+            raise ImportError(_MISSING) from None
         _loaded = mlkem
     return _loaded
 

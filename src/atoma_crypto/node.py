@@ -1,35 +1,57 @@
 """The node's side: open one request, seal its answer."""
 
+import hashlib
+import math
 import time
 from collections.abc import Sequence
+from typing import Final
 
-from . import _envelope
-from ._errors import EnvelopeError, LocalProtocolError, MessageTooLargeError
+from . import _envelope, _envelope_v2
+from ._errors import (
+    ClockSkewError,
+    EnvelopeError,
+    LocalProtocolError,
+    MessageTooLargeError,
+    ReplayedError,
+    UnknownKeyError,
+)
 from ._events import Limits, Request
-from ._keys import SecretKey, SigningKey
+from ._keys import SecretKey, SigningKey, suite_sizes
+from ._padding import PadTo, check_pad_to, pad_record
 from ._sealer import V1Sealer
-from ._state import NODE, Clock, Session, require_protocol
+from ._sealer_v2 import V2Sealer
+from ._state import NODE, Clock, Session, State, require_protocol
 from ._typing import Buffer, Protocol, Usage
 from .keyring import NodeKeyring
+from .replay import AHEAD, LIFETIME, ReplayCache
+
+_TIMELY: Final = 300  # seconds after it was sent that a request is opened
 
 
 class NodeSession(Session):
     """One request and its answer, on the node: bytes in, bytes out. It has no socket; make one for each request.
 
-    `keys` is the node's SecretKey, or a NodeKeyring, whose keys rotate. With `signing_key`, a SigningKey or its 32-byte
-    seed, every reply and event carries a Sui signature (Ed25519) of its hash; without, `signature` is the empty string.
-    `replay_cache` and `clock` matter to protocol v2; v1 has no protection against replay.
+    `keys` is the node's SecretKey, or a NodeKeyring, whose keys rotate. `protocols` are those that are opened: the
+    request says which it is of. `pad_to` hides the length of answers and events, JSON all of them: None, "auto" (a
+    multiple of 256), or a number of bytes that each is made a multiple of.
+
+    v1: with `signing_key`, a SigningKey or its 32-byte seed, every reply and event carries a Sui signature (Ed25519) of
+    its hash; without, `signature` is the empty string. Nothing protects from replay.
+
+    v2: `replay_cache` remembers the requests that were admitted; None: the store of the key that the request names.
+    `clock`, in seconds since 1970, says whether a request is timely.
     """
 
-    __slots__ = ("_keys", "_limits", "_sealer", "_signing")
+    __slots__ = ("_clock", "_keys", "_limits", "_pad_to", "_protocols", "_replay_cache", "_sealer", "_signing")
 
     def __init__(
         self,
         keys: SecretKey | NodeKeyring,
         *,
         signing_key: SigningKey | Buffer | None = None,
-        protocols: Sequence[Protocol] = ("v1",),
-        replay_cache: None = None,
+        protocols: Sequence[Protocol] = ("v1", "v2"),
+        replay_cache: ReplayCache | None = None,
+        pad_to: PadTo = None,
         clock: Clock = time.time,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
@@ -41,8 +63,9 @@ class NodeSession(Session):
             raise ValueError("protocols must name at least one protocol, in a tuple")
         if not callable(clock):
             raise TypeError("clock must be a function")
-        if replay_cache is not None:
-            raise LocalProtocolError("replay_cache belongs to protocol v2, which is not implemented in this version")
+        if replay_cache is not None and not callable(getattr(replay_cache, "admit", None)):
+            raise TypeError("replay_cache must have the methods of ReplayCache")
+        check_pad_to(pad_to)
         tables = [require_protocol(protocol, NODE) for protocol in protocols]
         super().__init__(tables[0])
         if signing_key is not None and not isinstance(signing_key, SigningKey):
@@ -50,14 +73,20 @@ class NodeSession(Session):
         self._keys: SecretKey | NodeKeyring | None = keys
         self._signing: SigningKey | None = signing_key
         self._limits = limits
-        self._sealer = V1Sealer(limits)
+        self._protocols = tuple(protocols)
+        self._replay_cache: ReplayCache | None = replay_cache
+        self._pad_to: PadTo = pad_to
+        self._clock = clock
+        self._sealer: V1Sealer | V2Sealer = V1Sealer(limits) if protocols[0] == "v1" else V2Sealer(limits)
 
     def open_request(self, raw: Buffer) -> Request:
         """Open and verify a request envelope, UTF-8 JSON.
 
-        MessageTooLargeError; EnvelopeError: malformed, or `stream` of the body is not a boolean or not the envelope's;
-        AuthenticationError: a key that is not the node's, or no longer; an all-zero shared secret, tag or hash. After
-        any of these the session has failed.
+        MessageTooLargeError; EnvelopeError: malformed, of a protocol that is not one of `protocols`, or the body is not
+        what the envelope says of it; AuthenticationError: a key that is not the node's, or no longer; an all-zero
+        shared secret, tag or hash. v2 has, in the order of its checks, UnknownKeyError, ClockSkewError, ReplayedError
+        and ReplayStoreError. After any of these the session has failed, with one exception: where a v2 request was
+        admitted before its body was refused (EnvelopeError), abort() can still seal that.
         """
         if not isinstance(raw, bytes | bytearray | memoryview):
             raise TypeError(f"raw must be bytes, bytearray or memoryview, not {type(raw).__name__}")
@@ -66,17 +95,30 @@ class NodeSession(Session):
             limit = self._limits.max_request_bytes
             if memoryview(raw).nbytes > limit:
                 raise MessageTooLargeError(f"the request is longer than {limit} bytes")
-            assert self._keys is not None  # noqa: S101 - only close() and failure drop it, and both end the session
-            envelope = _envelope.read_request(bytes(raw))
-            body = self._sealer.open_request(envelope, self._keys.native_for(envelope.node_public), self._signing)
-            if _envelope.body_stream(body, EnvelopeError) is not envelope.stream:
-                raise EnvelopeError("'stream' of the body is not that of the envelope")
-            self._step("open_request, stream" if envelope.stream else "open_request")
+            members = _envelope.read_members(bytes(raw), "the request", EnvelopeError)
+            protocol: Protocol = "v1" if _envelope_v2.version_of(members) == 1 else "v2"
+            if protocol not in self._protocols:
+                raise EnvelopeError(f"the request is of protocol {protocol}, which is not served here")
+            request = self._open_v1(members) if protocol == "v1" else self._open_v2(members)
+            self._step("open_request, stream" if request.stream else "open_request")
         except BaseException as exc:
-            self._judge(exc)
+            if not (self._state is State.REFUSED and isinstance(exc, EnvelopeError)):
+                self._judge(exc)
             raise
         finally:
             self._end()
+        return request
+
+    def _open_v1(self, members: _envelope.Members) -> Request:
+        envelope = _envelope.request_of(members)
+        keys, sealer = self._keys, self._sealer
+        assert keys is not None  # noqa: S101 - only close() and failure drop it, and both end the session
+        if not isinstance(sealer, V1Sealer):
+            sealer = self._sealer = V1Sealer(self._limits)
+        self._follow(NODE["v1"])
+        body = sealer.open_request(envelope, keys.native_for(envelope.node_public), self._signing)
+        if _envelope.body_stream(body, EnvelopeError) is not envelope.stream:
+            raise EnvelopeError("'stream' of the body is not that of the envelope")
         return Request(
             body=body,
             model=envelope.model,
@@ -87,12 +129,56 @@ class NodeSession(Session):
             protocol="v1",
         )
 
+    def _open_v2(self, members: _envelope.Members) -> Request:
+        """In the order of docs/protocol-v2.md, section 3. Nothing is remembered of a request that is not admitted."""
+        envelope = _envelope_v2.request_of(members)
+        metadata, keys, sealer = envelope.metadata, self._keys, self._sealer
+        assert keys is not None  # noqa: S101 - as above
+        selected = keys.select(envelope.key_id)
+        if selected is None:
+            raise UnknownKeyError("the request names a key that is not, or no longer, held here")
+        if len(envelope.enc) != suite_sizes(selected.key.suite).enc_bytes:
+            raise EnvelopeError("'enc' is not of the suite of the key")
+        now = math.floor(self._clock())
+        if not metadata.sent_at - AHEAD <= now < metadata.sent_at + _TIMELY:
+            raise ClockSkewError("the request was sent too long ago, or is not to be sent yet, by this node's clock")
+        if not isinstance(sealer, V2Sealer):
+            sealer = self._sealer = V2Sealer(self._limits)
+        self._follow(NODE["v2"])
+        opened = sealer.open_request(envelope, selected.key)
+        self._admit(selected.replay_cache if self._replay_cache is None else self._replay_cache, envelope)
+        body = bytes(opened.view[: opened.len[0]])
+        try:
+            _envelope_v2.check_body(body, metadata.model, metadata.stream, EnvelopeError)
+        except EnvelopeError:
+            self._step("open_request, refused")
+            raise
+        return Request(
+            body=body,
+            model=metadata.model,
+            stack_small_id=metadata.stack_small_id,
+            num_compute_units=metadata.num_compute_units,
+            stream=metadata.stream,
+            endpoint=metadata.endpoint,
+            protocol="v2",
+        )
+
+    def _admit(self, replay_cache: ReplayCache, envelope: _envelope_v2.RequestEnvelope) -> None:
+        """Once, by what `enc` was as it was received. ReplayedError; else whatever the store raises: it is final."""
+        try:
+            admitted = replay_cache.admit(hashlib.sha256(envelope.enc).digest(), envelope.metadata.sent_at + LIFETIME)
+            if admitted is not True:  # nor a store that forgets to say so
+                raise ReplayedError("the request was admitted before")
+        except BaseException:
+            self._fail()
+            raise
+
     def seal_response(self, body: Buffer, usage: Usage | None = None) -> bytes:
         """The JSON object that answers a request which is not a stream. `usage` is shown in clear, for billing."""
-        usage_json = _envelope.write_usage(usage)
+        shown = None if usage is None else self._sealer.shown(usage)
         self._begin("seal_response")
         try:
-            raw = self._sealer.reply(body, usage_json)
+            raw = self._sealer.reply(pad_record(body, self._pad_to), shown)
             self._step("seal_response")
             self._sealer.close()
         except BaseException as exc:
@@ -105,14 +191,17 @@ class NodeSession(Session):
     def seal_chunk(self, plaintext: Buffer, usage: Usage | None = None) -> bytes:
         """One finished SSE event. `usage` is shown in clear, for billing. Each event has a nonce of its own.
 
-        ValueError: the event would be longer than `limits.max_event_bytes`. LimitExceededError: 2^32 chunks or 2^36
-        bytes were sealed.
+        `usage` is any JSON mapping in v1, in v2 exactly the integers prompt_tokens, completion_tokens, total_tokens.
+        ValueError: the event would be longer than `limits.max_event_bytes`, or in v2 the plaintext is empty.
+        LimitExceededError: 2^32 chunks or 2^36 bytes were sealed.
         """
-        usage_json = b"" if usage is None else _envelope.write_usage(usage)
+        shown = None if usage is None else self._sealer.shown(usage)
         if self._inside or "seal_chunk" not in self._allowed:
             self._require("seal_chunk")
         try:
-            return self._sealer.event(plaintext, usage_json)
+            if self._pad_to is not None:
+                plaintext = pad_record(plaintext, self._pad_to)
+            return self._sealer.event(plaintext, shown)
         except BaseException as exc:
             self._judge(exc)
             if type(exc) is LocalProtocolError:  # the core had been closed: by another thread, which is to be named
@@ -125,10 +214,12 @@ class NodeSession(Session):
             isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence)
         ):
             raise TypeError("plaintexts must be a sequence of buffers")
-        usage_json = b"" if usage is None else _envelope.write_usage(usage)
+        shown = None if usage is None else self._sealer.shown(usage)
         self._begin("seal_chunk")
         try:
-            return self._sealer.events(plaintexts, usage_json)
+            if self._pad_to is not None:
+                plaintexts = [pad_record(plaintext, self._pad_to) for plaintext in plaintexts]
+            return self._sealer.events(plaintexts, shown)
         except BaseException as exc:
             self._judge(exc)
             raise
@@ -136,25 +227,41 @@ class NodeSession(Session):
             self._end()
 
     def finish(self, usage: Usage | None = None) -> bytes:
-        """End the stream. v1's wire has no end: b"", and `usage` must have gone with a chunk (LocalProtocolError)."""
+        """End the stream: in v2 its last event, without which the client takes it for cut off.
+
+        v1's wire has no end: b"", and `usage` must have gone with a chunk (LocalProtocolError).
+        """
+        shown = None if usage is None else self._sealer.shown(usage)
         self._begin("finish")
         try:
-            if usage is not None:
-                raise LocalProtocolError("protocol v1 has no final event: give usage to the last seal_chunk")
-            self._sealer.close()  # which a seal_chunk in another thread refuses
+            event = self._sealer.finish(shown)  # which a seal_chunk in another thread refuses
             self._step("finish")
         except BaseException as exc:
             self._judge(exc)
             raise
         finally:
             self._end()
-        return b""
+        return event
 
-    def abort(self, code: str, message: str, status: int) -> bytes:  # noqa: ARG002 - v2 seals them
-        """Protocol v1 cannot say that an answer failed: always LocalProtocolError. Cut the connection instead."""
+    def abort(self, code: str, message: str, status: int) -> bytes:
+        """Seal that the answer has failed, in v2: the one object, or an SSE event if something was sealed before.
+
+        `code` is 1 to 64 of A-Z, 0-9 and _; `message` up to 1024 characters for the client's user; `status` is the HTTP
+        status that it stands for, 400 to 599. v1 cannot say it: LocalProtocolError; cut the connection instead.
+        """
         self._begin("abort")
-        self._end()  # pragma: no cover - no v1 state allows it
-        raise AssertionError  # pragma: no cover - the same
+        try:
+            told = _envelope_v2.write_abort(code, message, status)
+            sealer = self._sealer
+            assert isinstance(sealer, V2Sealer)  # noqa: S101 - no state of v1 allows it
+            raw = sealer.abort(bytes(pad_record(told, self._pad_to)))
+            self._step("abort")
+        except BaseException as exc:
+            self._judge(exc)
+            raise
+        finally:
+            self._end()
+        return raw
 
     def _wipe(self) -> None:
         self._keys = self._signing = None

@@ -29,7 +29,7 @@ class ReplayCache(Interface):
         """
 
     def close(self) -> None:
-        """Forget everything, and admit nothing more. Harmless when done twice."""
+        """Admit nothing more. Harmless when done twice."""
 
 
 class MemoryReplayCache:

@@ -230,6 +230,7 @@ int main(void) {
   test_gcm_guards();
   test_base64();
   test_text();
+  test_v2_text();
   test_masks();
   for (unsigned i = 0; ac_aes_backend_name(i) != NULL; i++) {
     if (!ac_aes_backend_usable(i)) {
@@ -247,6 +248,14 @@ int main(void) {
     test_event_guards();
     test_faults();
     test_parallel();
+    test_v2_vectors();
+    test_v2_sealer();
+    test_v2_opener();
+    test_v2_states();
+    test_v2_stream();
+    test_v2_request();
+    test_v2_parallel();
+    test_v2_guards();
     if (stride() == 1) test_stack(); /* valgrind forbids to look at what lies beyond the stack's end */
     CHECK(random_left() == 0);
   }

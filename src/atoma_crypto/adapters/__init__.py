@@ -1,1 +1,4 @@
-"""Ways into what people already run: `httpx` and `httpx2` for clients, `asgi` for servers. Each needs its extra."""
+"""Ways into what people already run. Each needs its extra.
+
+`httpx` and `httpx2` are for clients, `asgi` and `redis` for servers.
+"""

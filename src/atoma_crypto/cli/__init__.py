@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from atoma_crypto.cli import demo, doctor, gateway, inspect, keygen, node
+from atoma_crypto.cli import demo, doctor, gateway, inspect, keygen, node, vectors
 
 # What a sub-command imports only when it runs; the extra that brings all it needs is its own to name.
 _OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "prometheus_client", "rich", "starlette", "tomli", "uvicorn"))
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keygen.add_parser(subparsers)
     inspect.add_parser(subparsers)
     doctor.add_parser(subparsers)
+    vectors.add_parser(subparsers)
     demo.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     try:
