@@ -39,7 +39,7 @@ def asked(results: Results) -> list[Row]:
         ("open that event", f"{sdk}, `decrypt_message`", "40", "60", times("open 300", sdk, OURS)),
         ("set-up of a client", "reference", "1.35", "1.55", times("set-up of a client", "reference", OURS)),
         ("set-up of a node", "reference", "", "", times("set-up of a node", "reference", OURS)),
-        (FIRST.format("X25519"), "`cryptography`", "1.3", "1.5", times(FIRST.format("X25519"), "cryptography", OURS)),
+        (FIRST.format("X25519"), "`cryptography`", "", "", times(FIRST.format("X25519"), "cryptography", OURS)),
         (FIRST.format("X-Wing"), "`cryptography`", "", "", times(FIRST.format("X-Wing"), "cryptography", OURS)),
         (
             "two threads, 1 MiB chunks",
