@@ -96,5 +96,5 @@ def test_own_framing_notices_what_is_cut_off(at: int) -> None:
 
 def test_every_example_is_run() -> None:
     elsewhere = {"fastapi_node.py", "vllm_node.sh", "gateway_curl.sh"}  # test_asgi_examples.py, test_gateway_docs.py
-    elsewhere.add("own_framing.py")  # above
+    elsewhere |= {"own_framing.py", "client.mjs"}  # above; test_js_client.py
     assert {path.name for path in (ROOT / "examples").iterdir() if path.is_file()} == {*CLIENTS, *elsewhere}
