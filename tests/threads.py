@@ -55,7 +55,7 @@ def insist(call: Callable[[], _Result]) -> _Result:
 class Meanwhile:
     """Does something at the n-th point of our own code on the way, as another thread could; none is left if `left`.
 
-    A point is before an instruction, or only before a line. The parsers in `_envelope` and `_envelope_v2` have nothing that is shared.
+    A point is before an instruction, or only before a line. The parsers of messages share nothing.
     """
 
     FILES: Final = {str(path) for path in Path(ac.__file__).parent.glob("*.py")} - {
