@@ -128,7 +128,7 @@ JSON: Final = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(JSON | st.lists(st.fixed_dictionaries({"suite": st.just("X25519") | JSON, "public_key": JSON, "key_id": JSON})))
 def test_anything_else_is_an_envelope_error(value: Any) -> None:
     try:

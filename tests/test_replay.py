@@ -190,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         assert why[told]
 
 
-Machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 TestAnyOrder = Machine.TestCase
 
 
@@ -234,6 +234,23 @@ def test_a_store_that_is_closed_at_any_point_of_its_use() -> None:
             break
         assert refused(cache, ID[0], LATER, "closed")
     assert at > 50
+
+
+class _Late(dict[bytes, object]):
+    """Where another has been between the look and the insertion."""
+
+    def __contains__(self, _: object) -> bool:
+        return False
+
+
+def test_the_insertion_decides_and_not_the_look_before_it() -> None:
+    """One of the points above, without a tracer; and another."""
+    cache, clock = store()
+    cache._seen = _Late()
+    assert [cache.admit(ID[0], LATER) for _ in range(2)] == [True, False]
+    cache._seen = None
+    clock.now = LATER
+    assert refused(cache, ID[1], LATER + 1, "closed")
 
 
 FORKED: Final = """

@@ -80,7 +80,7 @@ def test_two_nodes_open_each_request_once(server: RedisServer, tmp_path: Path) -
     assert refused == {"ReplayedError": COUNT}
 
 
-@pytest.mark.parametrize("accident", ["killed", "emptied", "restarted"])
+@pytest.mark.parametrize("accident", ["killed", "emptied", pytest.param("restarted", marks=pytest.mark.long)])
 def test_redis_is_lost_while_nodes_work(server: RedisServer, tmp_path: Path, accident: str) -> None:
     nodes = Nodes(server, tmp_path, rounds=2)
     nodes.go()
