@@ -68,7 +68,7 @@ class RemoteAbortError(RemoteProtocolError):
     def __str__(self) -> str:
         return f"the node has aborted: {self.code} ({self.status})"
 
-    def __repr__(self) -> str:  # the message was sealed: it is for who asks for it
+    def __repr__(self) -> str:  # `message` was sealed, and may speak of the prompt
         return f"{type(self).__name__}({self.code!r}, <{len(self.message)} characters>, {self.status})"
 
 
