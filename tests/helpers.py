@@ -25,10 +25,12 @@ BOM: Final = b"\xef\xbb\xbf"
 NEWLINES: Final = (b"\n", b"\r\n", b"\r")
 
 
-@cache
+_node_key: Final = cache(ac.SecretKey.generate)
+
+
 def node_key(suite: Suite = "X25519") -> ac.SecretKey:
     """One node's key of a suite for all tests that do not care which."""
-    return ac.SecretKey.generate(suite)
+    return _node_key(suite)
 
 
 def new_client(*, suite: Suite = "X25519", **options: Any) -> ClientSession:

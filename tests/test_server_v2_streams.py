@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import atoma_crypto as ac
+from atoma_crypto._typing import Protocol
 from atoma_crypto.adapters._routes import BY_PLAINTEXT
 from atoma_crypto.server import node as server
 from atoma_crypto.server._reply import StreamAbortedError
@@ -42,6 +43,7 @@ from serving import (
 )
 
 EMBEDDINGS, IMAGES = BY_PLAINTEXT["/v1/embeddings"], BY_PLAINTEXT["/v1/images/generations"]
+PROTOCOLS: tuple[Protocol, ...] = ("v1", "v2")
 ANSWER = Answer(b'{"choices":[]}')
 
 
@@ -84,9 +86,9 @@ def test_usage_goes_with_the_event_that_tells_it_and_with_the_end() -> None:
     assert ended(session, response.content)[1] == ac.EndOfStream(4, MORE_USAGE)
 
 
-FITTING = {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12}
-EMBEDDED = {"prompt_tokens": 8, "completion_tokens": 0, "total_tokens": 8}
-USAGES: Sequence[tuple[dict[str, object], dict[str, int] | None]] = (
+FITTING: dict[str, Any] = {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12}
+EMBEDDED: dict[str, Any] = {"prompt_tokens": 8, "completion_tokens": 0, "total_tokens": 8}
+USAGES: Sequence[tuple[dict[str, Any], dict[str, int] | None]] = (
     (FITTING | {"prompt_tokens_details": {"cached_tokens": 1}, "cost": 0.5}, FITTING),
     ({"prompt_tokens": 8, "total_tokens": 8}, EMBEDDED),
     ({"prompt_tokens": 8, "completion_tokens": None, "total_tokens": 8}, EMBEDDED),
@@ -309,8 +311,8 @@ def test_streams_that_began_before_a_rotation_end_after_it() -> None:
         ExitStack() as held,
     ):
         streams = []
-        for protocol in ("v1", "v2"):
-            client = held.enter_context(Client(url, protocol=protocol))  # type: ignore[arg-type] # one of two words
+        for protocol in PROTOCOLS:
+            client = held.enter_context(Client(url, protocol=protocol))
             client.lock()
             session, response = held.enter_context(client.asking(request_body(stream=True)))
             parts = response.iter_bytes()
@@ -336,8 +338,8 @@ def test_the_application_raises_only_where_it_has_to_cut() -> None:
                 raise
 
         with serving(watched) as url:
-            for protocol, expected in (("v2", []), ("v1", [StreamAbortedError])):
-                with Client(url, protocol=protocol) as client:  # type: ignore[arg-type] # one of two words
+            for protocol, expected in zip(PROTOCOLS, ([StreamAbortedError], [StreamAbortedError]), strict=True):
+                with Client(url, protocol=protocol) as client:
                     client.lock()
                     sealed = client.session().seal_request(request_body(stream=True), stream=True)
                     with connected(url) as connection:
