@@ -32,9 +32,9 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def test_the_page_shows_the_example_s_table_and_the_table_what_hiding_does(
-    example: ModuleType, capsys: pytest.CaptureFixture[str]
+    example: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example.WORD_SECONDS = 0.005
+    monkeypatch.setattr(example, "WORD_SECONDS", 0.005)
     example.main()
     printed, shown = rows(capsys.readouterr().out), rows(PAGE.read_text(encoding="utf-8"))
     assert "python examples/length_hiding.py" in PAGE.read_text(encoding="utf-8")

@@ -212,16 +212,28 @@ class NodeSession(Session):
 
     def seal_chunks(self, plaintexts: Sequence[Buffer], usage: Usage | None = None) -> bytes:
         """Events for all of them, or for none, joined, in one native call; each shows `usage`. Errors as for one."""
-        if type(plaintexts) is not list and (
-            isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence)
-        ):
-            raise TypeError("plaintexts must be a sequence of buffers")
+        if type(plaintexts) is not list:
+            plaintexts = self._listed(plaintexts)
         shown = None if usage is None else self._sealer.shown(usage)
-        self._begin("seal_chunk")
+        if self._inside or "seal_chunk" not in self._allowed:
+            self._require("seal_chunk")
         try:
             if self._pad_to is not None:
                 plaintexts = [pad_record(plaintext, self._pad_to) for plaintext in plaintexts]
             return self._sealer.events(plaintexts, shown)
+        except BaseException as exc:
+            self._judge(exc)
+            if type(exc) is LocalProtocolError:  # as above
+                self._require("seal_chunk")
+            raise
+
+    def _listed(self, plaintexts: Sequence[Buffer]) -> list[Buffer]:
+        """As a list: to make it runs the caller's code."""
+        if isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence):
+            raise TypeError("plaintexts must be a sequence of buffers")
+        self._begin("seal_chunk")
+        try:
+            return list(plaintexts)
         except BaseException as exc:
             self._judge(exc)
             raise
