@@ -114,7 +114,7 @@ class Exchange(RuleBasedStateMachine):
 
     @rule(bit=st.integers(0, 8 * 150))
     def flips(self, bit: int) -> None:
-        if self.queue:
+        if self.queue and self.queue[0]:
             self.queue[0] = tamper(self.queue[0], bit % (8 * len(self.queue[0])))
 
     @rule(at=st.integers(0, 200))
@@ -207,4 +207,4 @@ TestExchange.settings = SETTINGS
 class TestExchangeAtLength(Exchange.TestCase):  # type: ignore[misc,valid-type] # made at run time
     """The same, for longer."""
 
-    settings = settings(SETTINGS, max_examples=1500, stateful_step_count=50)
+    settings = settings(SETTINGS, max_examples=400, stateful_step_count=40)
