@@ -164,6 +164,16 @@ def error_of(response: httpx.Response) -> tuple[int, str, str]:
     return response.status_code, body["error"]["code"], body["error"]["message"]
 
 
+def sealed_error(session: ac.ClientSession, response: httpx.Response) -> tuple[int, str, str]:
+    """What a sealed error says. Nothing of it stands in clear but the status, which is the same."""
+    assert response.headers["content-type"] == "application/json"
+    assert sorted(response.json()) == ["ciphertext", "flag", "salt", "v"]
+    with pytest.raises(ac.RemoteAbortError) as told:
+        session.open_response(response.content)
+    assert told.value.status == response.status_code
+    return told.value.status, told.value.code, told.value.message
+
+
 CANARY = "xylophone-canary-7731"
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 MORE_USAGE = {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
@@ -231,12 +241,14 @@ class Clock:
 
 
 @contextlib.contextmanager
-def node(model: Model, *, key: ac.SecretKey | None = None, **more: Any) -> Iterator[Client]:
+def node(
+    model: Model, *, key: ac.SecretKey | ac.NodeKeyring | None = None, protocol: Protocol = "v1", **more: Any
+) -> Iterator[Client]:
     """A node that serves `model`, and a client of it."""
     with (
         key or ac.SecretKey.generate() as secret,
         serving(create_app(secret, model, **more)) as url,
-        Client(url) as client,
+        Client(url, protocol=protocol) as client,
     ):
         yield client
 

@@ -85,7 +85,8 @@ def test_an_event_behind_the_end() -> None:
 
 def test_split_anywhere() -> None:
     splits: list[Callable[[bytes], Iterable[bytes]]] = [byte_by_byte]
-    for split in (*splits, *(partial(random_cuts, seed=seed) for seed in range(5))):
+    splits += [partial(random_cuts, seed=seed) for seed in range(5)]
+    for split in splits:
         exchange, events = streamed(*PIECES)
         raw = b": keep-alive\r\n\r\n" + b"".join(events) + b": and so on\n"
         assert b"".join(map(exchange.receive, split(raw))) + exchange.end() == plain(*PIECES) + DONE

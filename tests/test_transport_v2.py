@@ -232,6 +232,21 @@ def test_a_response_says_whose_it_is(kind: str) -> None:
         asyncio.run(run(url))
 
 
+def test_a_response_of_v1_says_that_nothing_was_verified() -> None:
+    node = Node(refusals=[(409, {})])
+
+    async def run(url: str) -> None:
+        for origin in (Origin(False, "v1"), Origin(True, "v1", node.key.public_key)):
+            response = await get("httpx", url, node, BODY, protocol="v1", verify=None)
+            assert response.extensions["atoma_crypto"] == origin
+        library, ours = transport("httpx", allow_plaintext=("/v1/models",))
+        with library.Client(transport=ours) as client:
+            assert client.get(f"{url}/v1/models").extensions["atoma_crypto"] == Origin(False, "v1")
+
+    with running(node) as url:
+        asyncio.run(run(url))
+
+
 @each_kind
 def test_a_key_that_the_node_does_not_know_any_more(kind: str) -> None:
     node, new = Node(v2=True), ac.SecretKey.generate()

@@ -306,6 +306,6 @@ def test_the_wire_for_longer() -> None:
     run_state_machine_as_test(
         Wire,
         settings=settings(
-            max_examples=1500, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=500, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -1,6 +1,6 @@
 """What protocol v2 promises (docs/protocol-v2.md, section 8), by number: 1 to 4, from the middle of the wire.
 
-5 to 7, 10 and 11 are in test_v2_properties_ends.py, and what needs HTTP or Redis in test_v2_properties_http.py.
+5 to 7, 10 and 11 are in test_v2_properties_ends.py; the document names the tests of what needs HTTP or Redis.
 """
 
 from __future__ import annotations

@@ -101,10 +101,6 @@ void test_faults(void) {
   request_seal_fails(IN_BLAKE2B, 0, AC_ERR_PRIMITIVE);
   request_open_fails(IN_SCALARMULT, 0, AC_ERR_AUTH);
   request_open_fails(IN_BLAKE2B, 0, AC_ERR_PRIMITIVE);
-  for (unsigned after = 0; after < 4; after++) {
-    request_seal_fails(IN_SHA256, after, AC_ERR_PRIMITIVE);
-    request_open_fails(IN_SHA256, after, AC_ERR_PRIMITIVE);
-  }
   if (aes_can_fail()) {
     request_seal_fails(IN_ENCRYPT, 0, AC_ERR_PRIMITIVE);
     request_open_fails(IN_DECRYPT, 0, AC_ERR_AUTH);

@@ -46,6 +46,11 @@ static void is_hex(const void *got, size_t len, const char *hex) {
   CHECK_EQUAL(got, want, len);
 }
 
+static void same_key(const ac_aes256gcm *got, const ac_aes256gcm *want) {
+  CHECK_EQUAL(got->words, want->words, sizeof want->words);
+  CHECK(got->backend == want->backend);
+}
+
 static void vector(void) {
   ends e = set_up();
   uint8_t shared[AC_HASH_BYTES], raw[AC_X25519_BYTES], enc[AC_X25519_BYTES], sealed[SEALED], opened[TEXT];
@@ -79,7 +84,7 @@ static void vector(void) {
   uint8_t key[AC_KEY_BYTES];
   CHECK(unhex(key, vec_key) == sizeof key);
   CHECK_STATUS(ac_aes256gcm_init(&aes, key, ac_aes_backend_default()), AC_OK);
-  CHECK_EQUAL(&e.sender.aes, &aes, sizeof aes);
+  same_key(&e.sender.aes, &aes);
 }
 
 /* The key schedule from HMAC alone, nothing taken from a table, for both suites. */
@@ -114,7 +119,7 @@ static void schedule_by_hand(uint32_t suite, const char *suite_hex) {
   CHECK_STATUS(ac_aes256gcm_init(&aes, key, ac_aes_backend_default()), AC_OK);
   CHECK_STATUS(ac_hpke_setup_shared(&hpke, suite, 1, shared, info, sizeof info), AC_OK);
   CHECK(hpke.seals == 1 && hpke.suite == suite);
-  CHECK_EQUAL(&hpke.aes, &aes, sizeof aes);
+  same_key(&hpke.aes, &aes);
   CHECK_EQUAL(hpke.base_nonce, nonce, sizeof nonce);
   CHECK_EQUAL(hpke.exporter_secret, exporter, sizeof exporter);
 }
@@ -234,7 +239,7 @@ static void v2_request(uint32_t suite) {
   CHECK_STATUS(aci_v2_request_schedule(&aes, nonce, secret, suite, shared, key_id), AC_OK);
   CHECK_STATUS(ac_hpke_setup_shared(&hpke, suite, 1, shared, info, sizeof info), AC_OK);
   CHECK_STATUS(ac_hpke_export(&hpke, want, sizeof want, (const uint8_t *)"atoma/2 response", 16), AC_OK);
-  CHECK_EQUAL(&aes, &hpke.aes, sizeof aes);
+  same_key(&aes, &hpke.aes);
   CHECK_EQUAL(nonce, hpke.base_nonce, sizeof nonce); /* of message 0 */
   CHECK_EQUAL(secret, want, sizeof want);
   CHECK_STATUS(aci_v2_request_schedule(&aes, nonce, secret, suite + 2, shared, key_id), AC_ERR_ARGUMENT);
@@ -252,7 +257,7 @@ static void v2_response(size_t enc_len) {
   CHECK_STATUS(ac_hkdf_sha256(want, sizeof want, secret, sizeof secret, both, salt_len, (const uint8_t *)"nonce", 5),
                AC_OK);
   CHECK_STATUS(ac_aes256gcm_init(&other, key, ac_aes_backend_default()), AC_OK);
-  CHECK_EQUAL(&aes, &other, sizeof aes);
+  same_key(&aes, &other);
   CHECK_EQUAL(base, want, sizeof base);
 }
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
 import atoma_crypto as ac
-from atoma_crypto._envelope import load_members, load_object, write_model
+from atoma_crypto._envelope import load_object
 from atoma_crypto._typing import Buffer, Protocol
+from atoma_crypto.adapters._asked import model_json, model_of, read_body, stream_of
 from atoma_crypto.adapters._lock import Lock
 from atoma_crypto.adapters._progress import Progress, count_choices
 from atoma_crypto.adapters._routes import BY_PLAINTEXT, DEFAULT_TOKENS, Endpoint, compute_units
@@ -18,7 +18,6 @@ from atoma_crypto.attestation import AttestedKey
 
 DONE: Final = b"data: [DONE]\n\n"
 _MAX_UNITS: Final[dict[Protocol, int]] = {"v1": 2**64 - 1, "v2": 2**53 - 1}
-_MAX_V2_MODEL_BYTES: Final = 256
 _LOCK_GONE: Final = frozenset((423, 425))
 _SEALED_MEMBERS: Final = frozenset(("v", "salt", "ciphertext"))
 
@@ -76,13 +75,13 @@ class Exchange:
         self.endpoint: Final = endpoint if isinstance(endpoint, Endpoint) else BY_PLAINTEXT[endpoint]
         if len(body) > terms.limits.max_request_bytes:
             raise ac.LocalProtocolError(f"the body is longer than {terms.limits.max_request_bytes} bytes")
-        asked = _read_body(body)
-        self.model: Final = _model(asked)
-        self.stream: Final = _stream(self.endpoint, asked)
+        asked = read_body(body)
+        self.model: Final = model_of(asked)
+        self.stream: Final = stream_of(self.endpoint, asked)
         self.num_compute_units: Final = compute_units(self.endpoint, asked)
         if (self.num_compute_units or 0) > _MAX_UNITS[terms.protocol]:
             raise ac.LocalProtocolError("the body asks for more tokens or pixels than can be counted")
-        self._model_json = _model_json(self.model, terms.protocol)
+        self._model_json = model_json(self.model, terms.protocol)
         self.body = body
         self._terms = terms
         self.lock: Lock | None = None
@@ -327,38 +326,3 @@ def _sse(plaintext: bytes) -> bytes:
     if b"\n" in plaintext or b"\r" in plaintext:  # between two tokens: in a JSON string they are escaped
         plaintext = b"\ndata: ".join(plaintext.splitlines())
     return b"data: " + plaintext + b"\n\n"
-
-
-def _read_body(body: bytes) -> Mapping[str, object]:
-    members = load_members(body, "the body", ac.LocalProtocolError)
-    asked = dict(members)
-    if len(asked) != len(members):  # of two readers one could take the first and the other the last
-        raise ac.LocalProtocolError("a member of the body stands twice")
-    return asked
-
-
-def _model(asked: Mapping[str, object]) -> str:
-    model = asked.get("model")
-    if not isinstance(model, str):
-        raise ac.LocalProtocolError("'model' of the body is missing or not a string")
-    return model
-
-
-def _model_json(model: str, protocol: Protocol) -> bytes:
-    written = None
-    with suppress(ValueError):
-        written = write_model(model)
-    if written is None:
-        raise ac.LocalProtocolError("'model' of the body holds half of a surrogate pair")
-    if protocol == "v2" and not 1 <= len(model.encode()) <= _MAX_V2_MODEL_BYTES:
-        raise ac.LocalProtocolError(f"'model' of the body is empty or longer than {_MAX_V2_MODEL_BYTES} bytes")
-    return written
-
-
-def _stream(endpoint: Endpoint, asked: Mapping[str, object]) -> bool:
-    stream = asked.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise ac.LocalProtocolError("'stream' of the body is not a boolean")
-    if stream and not endpoint.streams:
-        raise ac.LocalProtocolError(f"{endpoint.plaintext} does not stream")
-    return bool(stream)

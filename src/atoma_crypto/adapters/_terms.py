@@ -56,10 +56,10 @@ class Terms:
 class Origin:
     """Where an answer comes from: `response.extensions["atoma_crypto"]` of every response of a transport.
 
-    `sealed`: the node has sealed it for this request, be it an answer or an error; what is not is somebody's text in
-    clear, and the rest then says nothing. `public_key` is the key that the request was sealed to. In protocol v2 it
-    was verified: `claims` is what the policy has found, and `expires_at`, in seconds since 1970, when the key or the
-    verdict on it ends. In v1 nothing was, and they are empty and None.
+    `sealed`: the node has sealed it for this request, be it an answer or an error (a stream's events are verified as
+    they come); what is not is somebody's text in clear, and the rest then says nothing. `public_key` is the key that
+    the request was sealed to. In protocol v2 it was verified: `claims` is what the policy has found, and `expires_at`,
+    in seconds since 1970, when the key or the verdict on it ends. In v1 nothing was, and they are empty and None.
     """
 
     sealed: bool

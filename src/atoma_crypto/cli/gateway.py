@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import atoma_crypto as ac
+from atoma_crypto._padding import PadTo
 from atoma_crypto._typing import Protocol, Suite
 from atoma_crypto.adapters._terms import DEFAULT_SUITES
 from atoma_crypto.attestation import PinnedKeys, Unverified, UnverifiedWarning, Verifier
@@ -20,6 +21,7 @@ from atoma_crypto.cli._config import (
     BOOLEAN,
     FILE,
     INTEGER,
+    PADDING,
     PORT,
     PROTOCOL,
     PUBLIC_KEY,
@@ -77,7 +79,7 @@ class Settings:
     retry_unknown_key: Annotated[
         bool, Option(BOOLEAN, "v2: ask once more where a node does not know the key and has another one")
     ] = True
-    pad: Annotated[bool, Option(BOOLEAN, "pad requests, so that their lengths say less")] = False
+    pad_to: Annotated[PadTo, Option(PADDING, "pad requests: auto, or to a multiple of that many bytes", "N")] = None
     refuse_nonce_reuse: Annotated[
         bool, Option(BOOLEAN, "break off a stream that repeats a nonce, as those of deployed nodes do")
     ] = False
@@ -122,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
                 verify=policy,
                 suites=settings.suites,
                 retry_unknown_key=settings.retry_unknown_key,
-                pad_to="auto" if settings.pad else None,
+                pad_to=settings.pad_to,
                 limits=ac.Limits(max_request_bytes=settings.max_request_bytes),
                 timeout=settings.timeout_seconds,
                 nonce_reuse="error" if settings.refuse_nonce_reuse else "warn",
@@ -155,7 +157,7 @@ def _policy(settings: Settings) -> tuple[Verifier | None, str]:
         raise ValueError("--protocol v2 needs keys (--pin, --pin-file), or else --unverified, and not both")
     said = f"protocol v2, suites {', '.join(settings.suites)}; "
     if pins:
-        return PinnedKeys(pins), f"{said}only to the {len(pins)} pinned keys\n"
+        return PinnedKeys(pins), f"{said}only to keys that are pinned: {len(set(pins))}\n"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnverifiedWarning)  # this command warns in its own words
         policy = Unverified()

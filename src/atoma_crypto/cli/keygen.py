@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             write_secret_key(arguments.file, drawn)
         with read_secret_key(arguments.file, suite) as key:
             public_key = key.public_key
-    except (ImportError, OSError, ValueError) as error:  # ValueError: no name of a file
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
         sys.stderr.write(f"atoma-crypto keygen: {error}\n")
         return 2
     sys.stdout.write(f"public key   {public_key.to_base64()}\nfingerprint  {public_key.fingerprint()}\n")

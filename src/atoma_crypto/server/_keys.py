@@ -63,9 +63,9 @@ def may_block(replay_cache: ac.ReplayCache | None) -> bool:
 
 
 def open_replay_cache(url: str) -> ac.ReplayCache:
-    """The store that a URL names: `redis://`, or `rediss://` for TLS (extra `redis`). ValueError: another URL."""
-    if not url.startswith(("redis://", "rediss://")):
-        raise ValueError("a replay store is redis://host[:port][/number] or rediss://…")
+    """The store in the Redis that a URL names (extra `redis`). ValueError: another URL. Nothing is asked of it yet."""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("a replay store is redis://host[:port][/number], rediss://… with TLS, or unix://path")
     from atoma_crypto.adapters.redis import RedisReplayCache  # noqa: PLC0415 - needs the extra
 
     return RedisReplayCache(url)
