@@ -103,7 +103,10 @@ def machine() -> dict[str, Any]:
             + [run("cc", "--version").splitlines()[0]]
         ),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "bytes": {name: ffi.sizeof(name) for name in ("ac_v1_sealer", "ac_v1_opener", "ac_v1_events")},
+        "bytes": {
+            name: ffi.sizeof(name)
+            for name in ("ac_v1_sealer", "ac_v1_opener", "ac_v1_events", "ac_v2_sealer", "ac_v2_opener", "ac_v2_events")
+        },
     }
 
 

@@ -46,6 +46,16 @@ def asked(results: Results) -> list[Row]:
             times("seal 1 MiB chunks", "one thread", "two threads"),
         ),
     ]
+    v2, setup = f"{OURS}, v2", "set-up of a client"
+    everyone = results.operations()[setup]
+    hpke = next(who for who in everyone if who.startswith("cryptography") and who.endswith("hpke"))
+    ehbp = next(who for who in everyone if who.startswith("tinfoil-ehbp"))
+    rows += [
+        ("seal 300 bytes to a v2 event", "v1's event", "1.33", "1.5", times("seal 300", OURS, v2)),
+        ("the same, 32 to a call", "one to a call", "3", "4", times("seal 300", v2, f"{v2}, 32 to a call")),
+        ("set-up of a v2 client, X25519", hpke, "1.3", "1.5", times(setup, hpke, v2)),
+        ("the same", ehbp, "3", "4", times(setup, ehbp, v2)),
+    ]
     if results.did("seal 1 MiB", "vaes"):
         rows += [
             ("bulk, `vaes`, 64 KiB to 1 MiB, the worst", openssl, "2.2", "2.7", bulk("vaes", openssl, SIZES)),
@@ -83,6 +93,8 @@ def asked_table(results: Results) -> list[str]:
         ("native memory of a node's session", size["ac_v1_sealer"]),
         ("of a client's, before its first chunk", size["ac_v1_opener"]),
         ("of a client's, from then on", size["ac_v1_opener"] + size["ac_v1_events"]),
+        ("of a node's v2 session", size["ac_v2_sealer"]),
+        ("of a client's v2 session, before its first chunk", size["ac_v2_opener"]),
     ):
         verdict = "stretch" if used <= 1024 else "yes" if used <= 2048 else "**no**"
         rows.append([what, "", "2,048 B", "1,024 B", f"{used:,} B", "", verdict])

@@ -146,6 +146,7 @@ typedef void (*aci_sha256_compress)(uint32_t state[8], const uint8_t *in, size_t
 #if ACI_X86_64
 void aci_sha256_compress_x86(uint32_t state[8], const uint8_t *in, size_t blocks);
 #endif
+extern aci_sha256_compress aci_sha256_chosen; /* written by ac_init only */
 
 /* 1: good. Chooses what is used from then on. */
 int aci_sha256_self_test(void);

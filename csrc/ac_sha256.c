@@ -53,8 +53,7 @@ static void compress_portable(uint32_t state[8], const uint8_t *in, size_t block
   }
 }
 
-/* Written by ac_init only. */
-static aci_sha256_compress compress = compress_portable;
+aci_sha256_compress aci_sha256_chosen = compress_portable;
 
 void aci_sha256_init(aci_sha256 *hash) {
   memcpy(hash->state, initial, sizeof initial);
@@ -69,12 +68,12 @@ void aci_sha256_update(aci_sha256 *hash, const uint8_t *in, size_t in_len) {
     const size_t part = ACI_SHA256_BLOCK - held < in_len ? ACI_SHA256_BLOCK - held : in_len;
     memcpy(hash->block + held, in, part);
     if (held + part < ACI_SHA256_BLOCK) return;
-    compress(hash->state, hash->block, 1);
+    aci_sha256_chosen(hash->state, hash->block, 1);
     in += part;
     in_len -= part;
   }
   const size_t blocks = in_len / ACI_SHA256_BLOCK, rest = in_len % ACI_SHA256_BLOCK;
-  if (blocks != 0) compress(hash->state, in, blocks);
+  if (blocks != 0) aci_sha256_chosen(hash->state, in, blocks);
   memcpy(hash->block, in + blocks * ACI_SHA256_BLOCK, rest);
 }
 
@@ -85,12 +84,12 @@ void aci_sha256_final(aci_sha256 *hash, uint8_t out[AC_HASH_BYTES]) {
   hash->block[held++] = 0x80;
   if (held > LENGTH) {
     memset(hash->block + held, 0, ACI_SHA256_BLOCK - held);
-    compress(hash->state, hash->block, 1);
+    aci_sha256_chosen(hash->state, hash->block, 1);
     held = 0;
   }
   memset(hash->block + held, 0, LENGTH - held);
   aci_store64be(hash->block + LENGTH, bits);
-  compress(hash->state, hash->block, 1);
+  aci_sha256_chosen(hash->state, hash->block, 1);
   for (size_t i = 0; i < 8; i++) aci_store32be(out + 4 * i, hash->state[i]);
   aci_wipe(hash, sizeof *hash);
 }
@@ -117,7 +116,7 @@ static int test(aci_sha256_compress backend) {
   enum { MOST = 4 * ACI_SHA256_BLOCK };
   uint8_t text[MOST], got[AC_HASH_BYTES], want[AC_HASH_BYTES];
   aci_sha256 hash;
-  compress = backend;
+  aci_sha256_chosen = backend;
   for (size_t i = 0; i < 2; i++) {
     ac_sha256(got, (const uint8_t *)texts[i], strlen(texts[i]));
     if (memcmp(got, digests[i], sizeof got) != 0) return 0;
@@ -138,5 +137,5 @@ int aci_sha256_self_test(void) {
 #if ACI_X86_64
   if (aci_cpu_has(ACI_CPU_SHA | ACI_CPU_SSE41 | ACI_CPU_SSSE3) && !test(aci_sha256_compress_x86)) return 0;
 #endif
-  return 1; /* `compress` is the last that was tested: the best */
+  return 1; /* the last that was tested is chosen: the best */
 }

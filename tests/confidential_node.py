@@ -6,11 +6,13 @@ import base64
 import contextlib
 import inspect
 import json
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 import httpx2
@@ -21,9 +23,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import atoma_crypto as ac
+from atoma_crypto._errors import http_error
+from atoma_crypto._offers import write_offer
 from atoma_crypto.adapters import httpx as with_httpx
 from atoma_crypto.adapters import httpx2 as with_httpx2
 from atoma_crypto.adapters._routes import ENDPOINTS, LOCK_PATH
+from atoma_crypto.attestation import PinnedKeys
 from serving import NO_CAS, serving
 
 USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
@@ -42,9 +47,21 @@ class Seen:
     body: dict[str, Any]
 
 
+class Abort(Exception):  # noqa: N818 - what a node does, not what goes wrong in a test
+    """Raised instead of an answer, or of its rest: sealed, and with another status around it if `shown` says so."""
+
+    def __init__(self, code: str = "OVERLOADED", message: str = "too busy", status: int = 503, shown: int = 0) -> None:
+        super().__init__(code)
+        self.arguments = (code, message, status)
+        self.shown = shown or status
+
+
 @dataclass
 class Node:
-    """`refusals`: statuses and headers that sealed requests get first; `lock_refusals` likewise for locks."""
+    """`refusals`: statuses and headers that sealed requests get first; `lock_refusals` likewise for locks.
+
+    With `v2` it speaks that alone: it offers `key` and `more_keys`, and knows those and `old_keys`.
+    """
 
     answer: Callable[[str, dict[str, Any]], Answer] = field(default_factory=lambda: typical)
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -57,6 +74,17 @@ class Node:
     lock_headers: list[dict[str, str]] = field(default_factory=list)
     left: int = 0  # streams that their reader has left
     key: ac.SecretKey = field(default_factory=ac.SecretKey.generate)
+    v2: bool = False
+    more_keys: list[ac.SecretKey] = field(default_factory=list)
+    old_keys: list[ac.SecretKey] = field(default_factory=list)
+    small_id: int | None = 42
+    not_after: float = 3600  # seconds from now
+    status: int = 200  # of answers
+    pad_to: Literal["auto"] | None = None
+
+    @property
+    def policy(self) -> PinnedKeys:
+        return PinnedKeys([key.public_key for key in (self.key, *self.more_keys, *self.old_keys)])
 
     def app(self) -> Starlette:
         sealed = [Route(self.prefix + e.confidential, self._ask, methods=["POST"]) for e in ENDPOINTS]
@@ -72,13 +100,26 @@ class Node:
         self.lock_headers.append(dict(request.headers))
         if self.lock_refusals:
             return refusal(*self.lock_refusals.pop(0))
-        told = {"public_key": self.key.public_key.to_base64(), "node_small_id": 7}
+        told: dict[str, Any] = {"public_key": self.key.public_key.to_base64(), "node_small_id": 7}
+        if self.v2:
+            until = int(time.time() + self.not_after)
+            offers = [ac.KeyOffer("v2", key.public_key, inf, until) for key in (self.key, *self.more_keys)]
+            told = {
+                "keys": [write_offer(offer) for offer in offers],
+                "node_small_id": 7,
+                "stack_small_id": self.small_id,
+            }
+            return JSONResponse(told | {"stack_entry_digest": self.digest})
         return JSONResponse(told | {"stack_entry_digest": self.digest, "stack_small_id": 2**53 + 1})
 
     async def _ask(self, request: Request) -> Response:
         raw = await request.body()
-        session = ac.NodeSession(self.key, protocols=("v1",))
-        opened = session.open_request(raw)
+        session = ac.NodeSession(self._key_of(raw), protocols=("v2",) if self.v2 else ("v1",), pad_to=self.pad_to)
+        try:
+            opened = session.open_request(raw)
+        except ac.RemoteProtocolError as error:
+            status, code, message = http_error(error)
+            return JSONResponse({"error": {"code": code, "message": message}}, status)
         body = json.loads(opened.body)
         path = request.url.path.removeprefix(self.prefix)
         self.seen.append(Seen(path, dict(request.headers), json.loads(raw), body))
@@ -87,10 +128,22 @@ class Node:
         default = 1024 * 1024 if "images" in path else 8192
         if (opened.num_compute_units or default) > self.locks[-1].get("max_num_tokens", 8192):
             return refusal(425, {})
-        answer = self.answer(path, body)
-        if isinstance(answer, dict):
-            return Response(session.seal_response(json.dumps(answer).encode()), media_type="application/json")
-        return StreamingResponse(self._stream(session, answer), media_type="text/event-stream")
+        try:
+            answer = self.answer(path, body)
+            if isinstance(answer, dict):
+                sealed = session.seal_response(json.dumps(answer).encode())
+                return Response(sealed, self.status, media_type="application/json")
+        except Abort as abort:
+            return Response(session.abort(*abort.arguments), abort.shown, media_type="application/json")
+        return StreamingResponse(self._stream(session, answer), self.status, media_type="text/event-stream")
+
+    def _key_of(self, raw: bytes) -> ac.SecretKey:
+        """The key that a request names, or one that it does not."""
+        name = json.loads(raw).get("key_id")
+        for key in (self.key, *self.more_keys, *self.old_keys):
+            if base64.b64encode(key.public_key.key_id).decode() == name:
+                return key
+        return self.key
 
     async def _stream(
         self, session: ac.NodeSession, chunks: Iterable[bytes] | AsyncIterable[bytes]
@@ -104,6 +157,9 @@ class Node:
                 rest = iter(chunks)
                 while batch := list(islice(rest, self.batch)):
                     yield session.seal_chunks(batch)
+            yield session.finish()
+        except Abort as abort:
+            yield session.abort(*abort.arguments)
         except BaseException:
             self.left += 1
             raise

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import atoma_crypto as ac
 from atoma_crypto._core import ffi
 from atoma_crypto._state import State
-from atoma_crypto._typing import Protocol, Usage
+from atoma_crypto._typing import Protocol, Suite, Usage
 from atoma_crypto.client import ClientSession
 
 STREAM_BODY: Final = b'{"model":"m","messages":[],"stream":true}'
@@ -25,19 +25,21 @@ BOM: Final = b"\xef\xbb\xbf"
 NEWLINES: Final = (b"\n", b"\r\n", b"\r")
 
 
-@cache
-def node_key() -> ac.SecretKey:
-    """One node's key for all tests that do not care which."""
-    return ac.SecretKey.generate()
+_node_key: Final = cache(ac.SecretKey.generate)
 
 
-def new_client(**options: Any) -> ClientSession:
+def node_key(suite: Suite = "X25519") -> ac.SecretKey:
+    """One node's key of a suite for all tests that do not care which."""
+    return _node_key(suite)
+
+
+def new_client(*, suite: Suite = "X25519", **options: Any) -> ClientSession:
     defaults: dict[str, Any] = {"model": "m", "stack_small_id": 42, "protocol": "v1"}
-    return ac.ClientSession(node_key().public_key, **(defaults | options))
+    return ac.ClientSession(node_key(suite).public_key, **(defaults | options))
 
 
-def new_node(**options: Any) -> ac.NodeSession:
-    return ac.NodeSession(node_key(), **options)
+def new_node(*, suite: Suite = "X25519", **options: Any) -> ac.NodeSession:
+    return ac.NodeSession(node_key(suite), **options)
 
 
 class SessionPair:
@@ -48,12 +50,13 @@ class SessionPair:
         *,
         stream: bool = True,
         protocol: Protocol = "v1",
+        suite: Suite = "X25519",
         client: Mapping[str, Any] | None = None,
         node: Mapping[str, Any] | None = None,
     ) -> None:
         self.protocol = protocol
-        self.client = new_client(**({"protocol": protocol} | dict(client or {})))
-        self.node = new_node(**(node or {}))
+        self.client = new_client(**({"protocol": protocol, "suite": suite} | dict(client or {})))
+        self.node = new_node(**({"suite": suite} | dict(node or {})))
         self.envelope = self.client.seal_request(STREAM_BODY if stream else REPLY_BODY, stream=stream)
         self.request = self.node.open_request(self.envelope)
 

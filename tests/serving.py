@@ -21,6 +21,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 import atoma_crypto as ac
+from atoma_crypto._offers import read_offers
+from atoma_crypto._padding import PadTo
+from atoma_crypto._typing import Protocol, Suite
 from atoma_crypto.adapters._routes import Endpoint
 from atoma_crypto.server.listener import listen
 from atoma_crypto.server.model import Answer, Model
@@ -86,6 +89,9 @@ class Client:
     token: str = "any"  # noqa: S105 - a node without a token takes any
     model: str = "scripted"
     told: dict[str, Any] = field(default_factory=dict)
+    protocol: Protocol = "v1"
+    suite: Suite = "X25519"
+    pad_to: PadTo = None
 
     def __post_init__(self) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
@@ -105,9 +111,14 @@ class Client:
             self.told = response.json()
         return response
 
-    def session(self) -> ac.ClientSession:
-        key = ac.PublicKey.from_base64(self.told["public_key"])
-        return ac.ClientSession(key, model=self.model, stack_small_id=self.told["stack_small_id"], protocol="v1")
+    def session(self, **more: Any) -> ac.ClientSession:
+        """For one request on the lock that was taken; `more` holds instead of what it says."""
+        if self.protocol == "v1":
+            key = ac.PublicKey.from_base64(self.told["public_key"])
+        else:
+            key = {offer.public_key.suite: offer.public_key for offer in read_offers(self.told["keys"])}[self.suite]
+        says: dict[str, Any] = {"model": self.model, "stack_small_id": self.told["stack_small_id"]}
+        return ac.ClientSession(key, **{"protocol": self.protocol, "pad_to": self.pad_to} | says | more)
 
     def ask(self, body: bytes, *, num_compute_units: int | None = None) -> tuple[ac.ClientSession, httpx.Response]:
         """Send a request that needs no stream read as it comes: the whole response is there."""
@@ -151,6 +162,16 @@ def error_of(response: httpx.Response) -> tuple[int, str, str]:
     assert list(body) == ["error"]
     assert sorted(body["error"]) == ["code", "message"]
     return response.status_code, body["error"]["code"], body["error"]["message"]
+
+
+def sealed_error(session: ac.ClientSession, response: httpx.Response) -> tuple[int, str, str]:
+    """What a sealed error says. Nothing of it stands in clear but the status, which is the same."""
+    assert response.headers["content-type"] == "application/json"
+    assert sorted(response.json()) == ["ciphertext", "flag", "salt", "v"]
+    with pytest.raises(ac.RemoteAbortError) as told:
+        session.open_response(response.content)
+    assert told.value.status == response.status_code
+    return told.value.status, told.value.code, told.value.message
 
 
 CANARY = "xylophone-canary-7731"
@@ -220,27 +241,29 @@ class Clock:
 
 
 @contextlib.contextmanager
-def node(model: Model, *, key: ac.SecretKey | None = None, **more: Any) -> Iterator[Client]:
+def node(
+    model: Model, *, key: ac.SecretKey | ac.NodeKeyring | None = None, protocol: Protocol = "v1", **more: Any
+) -> Iterator[Client]:
     """A node that serves `model`, and a client of it."""
     with (
         key or ac.SecretKey.generate() as secret,
         serving(create_app(secret, model, **more)) as url,
-        Client(url) as client,
+        Client(url, protocol=protocol) as client,
     ):
         yield client
 
 
 def recorded_sessions(monkeypatch: pytest.MonkeyPatch) -> list[ac.NodeSession]:
-    """Every session that a node makes from now on in this test."""
-    made: list[ac.NodeSession] = []
-    real = ac.NodeSession
+    """Every session that a node opens a request with from now on in this test."""
+    used: list[ac.NodeSession] = []
+    real = ac.NodeSession.open_request
 
-    def recording(*args: Any, **more: Any) -> ac.NodeSession:
-        made.append(real(*args, **more))
-        return made[-1]
+    def opening(session: ac.NodeSession, sealed: bytes) -> ac.Request:
+        used.append(session)
+        return real(session, sealed)
 
-    monkeypatch.setattr(ac, "NodeSession", recording)
-    return made
+    monkeypatch.setattr(ac.NodeSession, "open_request", opening)
+    return used
 
 
 def wiped(session: ac.NodeSession) -> bool:

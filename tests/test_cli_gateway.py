@@ -36,9 +36,9 @@ ELIZA = {"model": "eliza", "messages": [{"role": "user", "content": "Hello"}]}
 
 @contextlib.contextmanager
 def started(
-    command: str, *options: str, environment: Mapping[str, str] | None = None
+    command: str, *options: str, environment: Mapping[str, str] | None = None, count: int = 3
 ) -> Iterator[tuple[list[str], subprocess.Popen[str]]]:
-    """The program, once it listens: the three lines that it says, and the process."""
+    """The program, once it listens: the first lines that it says, and the process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ATOMA_CRYPTO_")}
     with subprocess.Popen(
         [sys.executable, "-m", "atoma_crypto", command, *options],
@@ -49,7 +49,7 @@ def started(
     ) as process:
         try:
             assert process.stdout is not None
-            lines = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+            lines = [process.stdout.readline().rstrip("\n") for _ in range(count)]
             assert all(lines), (lines, process.stderr and process.stderr.read())
             yield lines, process
         finally:
@@ -103,10 +103,12 @@ def test_the_file_the_environment_and_flags(tmp_path: Path) -> None:
     of_node.touch(mode=0o600)
     of_node.write_text(f'port = 1\ntoken = "{TOKEN}"\nseed = 3\nmetrics = true\n')
     of_gateway.write_text('nodes = ["http://127.0.0.1:1"]\nport = 1\nshutdown_seconds = 1\n')
-    with started("node", "--config", str(of_node), "--port", "0") as (lines, sidecar):
-        assert lines[1:] == [
+    with started("node", "--config", str(of_node), "--port", "0", count=4) as (lines, sidecar):
+        assert re.fullmatch(r"v2's public key is [0-9a-f]{64} \(X25519\)", lines[1])
+        assert lines[2:] == [
             "answers come from eliza, the built-in model",
-            "a bearer token is needed, and only one will do; replies are not signed; the key stays",
+            "a bearer token is needed, and only one will do; replies are not signed; "
+            "v1's key stays and v2's are replaced each hour",
         ]
         environment = {"ATOMA_CRYPTO_NODES": url_in(lines[0]), "ATOMA_CRYPTO_TOKEN": TOKEN}
         with started("gateway", "--config", str(of_gateway), "--port", "0", environment=environment) as (
@@ -148,10 +150,10 @@ def test_the_key_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_keys_rotate_and_requests_in_flight_are_answered() -> None:
     with (
-        started("node", "--port", "0", "--rotate-seconds", "1") as (lines, _),
+        started("node", "--port", "0", "--rotate-seconds", "1", count=4) as (lines, _),
         Client(url_in(lines[0]), model="eliza") as client,
     ):
-        assert lines[2].endswith("; the key is replaced after 1 s")
+        assert lines[3].endswith("; the keys are replaced after 1 s")
         client.lock()
         first, session = client.told["public_key"], client.session()
         sealed = session.seal_request(request_body(model="eliza"), stream=False)

@@ -50,6 +50,26 @@ def key_file(path: Path, content: bytes, mode: int = 0o600) -> Path:
 # ---- keygen ---------------------------------------------------------------------------------------------------------
 
 
+def told(key: ac.PublicKey) -> str:
+    key_id = base64.b64encode(key.key_id).decode()
+    return f"public key   {key.to_base64()}\nfingerprint  {key.fingerprint()}\nkey id       {key_id}\n"
+
+
+def test_keygen_makes_keys_of_the_post_quantum_suite(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="the extra pq is not there")
+    path = tmp_path / "node.key"
+    status, out, err = program("keygen", "--suite", "X-Wing", str(path))
+    assert (status, err) == (0, "")
+    with read_secret_key(path, "X-Wing") as key:
+        assert out == told(key.public_key)
+        assert len(bytes(key.public_key)) == 1216
+        body = b'{"messages":[]}'
+        with ac.ClientSession(key.public_key, model="m", stack_small_id=None, protocol="v2") as client:
+            sealed = client.seal_request(body, stream=False)
+        with ac.MemoryReplayCache(fresh_key=True) as cache, ac.NodeSession(key, replay_cache=cache) as node:
+            assert node.open_request(sealed).body == body
+
+
 @posix
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
 def test_keygen_writes_a_key_for_its_owner_alone(tmp_path: Path, umask: int) -> None:
@@ -61,7 +81,7 @@ def test_keygen_writes_a_key_for_its_owner_alone(tmp_path: Path, umask: int) -> 
     assert path.read_bytes() == base64.b64encode(raw) + b"\n"
     assert len(raw) == 32
     with read_secret_key(path) as key:
-        assert out == f"public key   {key.public_key.to_base64()}\nfingerprint  {key.public_key.fingerprint()}\n"
+        assert out == told(key.public_key)
         assert bytes(key.public_key) == hazmat.x25519_public_key(raw)
         client = OracleClient(bytes(key.public_key))
         assert ac.NodeSession(key).open_request(client.seal_request(REPLY_BODY)).body == REPLY_BODY
@@ -233,7 +253,8 @@ BAD: Final = {
     "cut": (_changed()[:-1], "the message is not JSON"),
     "an error in clear": (b'{"error":{"code":"X","message":"m"}}', "it has no 'ciphertext'"),
     "many members": (b"{" + b'"a":1,' * 2000 + b'"b":1}', "too many members"),
-    "v2": (_changed(v=2), "not of protocol v1"),
+    "both protocols": (_changed(v=2), "'enc' is missing"),
+    "no protocol": (_changed(v=3), "of no protocol that is known"),
     "twice": (_changed()[:-1] + b',"salt":"x"}', "'salt' twice"),
     "no model": (_changed(model_name=5), "'model_name' is missing or not a string"),
     "spare bits": (_changed(salt="A" * 21 + "B=="), "'salt' is not base64"),

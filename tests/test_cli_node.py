@@ -182,6 +182,7 @@ def test_a_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str]) -> Non
 MISSING = [
     *((["node", "--port", "0", "--upstream", "http://127.0.0.1:9"], "server", name) for name in ("uvicorn", "httpx")),
     *((["node", "--port", "0"], "server", name) for name in ("anyio", "starlette")),
+    (["node", "--port", "0", "--replay", "redis://h"], "redis", "redis"),
     *((["demo"], "cli", name) for name in ("anyio", "h11", "httpx", "rich", "starlette", "uvicorn")),
 ]
 

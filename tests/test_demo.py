@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import re
@@ -29,7 +28,9 @@ from atoma_crypto.server.eliza import ElizaModel
 from atoma_crypto.server.model import Answer
 
 DEMO = [sys.executable, "-m", "atoma_crypto", "demo"]
-FIGURES = re.compile(r"^(\d+) events, ([\d,]+) bytes; µs per event: [\d.]+ to seal, [\d.]+ to open$")
+FIGURES = re.compile(
+    r"^(\d+) events, ([\d,]+) bytes; µs per event: [\d.]+ to seal, [\d.]+ to open \(v1: [\d.]+, [\d.]+\)$"
+)
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -77,31 +78,38 @@ def test_a_log_has_no_control_codes_and_narrow_lines(logged: str) -> None:
 
 def test_the_client_s_side_reads_and_the_router_s_does_not(logged: str) -> None:
     left, right = columns(logged)
-    assert logged.count("the client reads") == logged.count("the router sees") - 1 == 3
-    for prompt in _show.PROMPTS:
+    assert logged.count("the client reads") == logged.count("the router sees") - 1 == 4
+    for prompt in (*_show.PROMPTS, _show.OLD_PROMPT):
         assert prompt in left
         assert not any(word in right for word in prompt.split() if len(word) >= 6)
     assert "POST /v1/confidential/chat/completions" in right
     assert "model_name eliza" in right
-    assert right.count("completion_tokens") == 3
+    assert right.count("completion_tokens") == 4
+    assert right.count("sent_at") == 3
+    assert right.count("hash") == 1
 
 
-def test_one_event_is_shown_as_recorded_and_as_opened(logged: str) -> None:
-    sealed, opened = (
+def test_an_event_of_each_protocol_is_shown_as_recorded_and_as_opened(logged: str) -> None:
+    blocks = [
         "".join(line[2:-2] for line in block.splitlines()).rstrip()
         for block in re.findall(r"╭─ the (?:data|same).*\n((?:│.*\n)+)", logged)
-    )
-    event, chunk = json.loads(sealed), json.loads(opened)
-    assert len(base64.b64decode(event["nonce"])) == 12
-    assert len(base64.b64decode(event["response_hash"])) == 32
-    assert len(base64.b64decode(event["ciphertext"])) == len(opened.encode()) + 16
-    assert chunk["choices"][0]["delta"]["content"]
+    ]
+    assert len(blocks) == 4
+    v2, opened, v1, old_opened = (json.loads(block) for block in blocks)
+    assert list(v2) == ["ciphertext"]
+    assert len(base64.b64decode(v1["nonce"])) == 12
+    assert len(base64.b64decode(v1["response_hash"])) == 32
+    for event, block, chunk in ((v2, blocks[1], opened), (v1, blocks[3], old_opened)):
+        assert len(base64.b64decode(event["ciphertext"])) == len(block.encode()) + 16
+        assert chunk["choices"][0]["delta"]["content"]
 
 
-def test_what_v1_leaves_in_clear_is_said(logged: str) -> None:
+def test_what_each_protocol_leaves_in_clear_is_said_v2_first(logged: str) -> None:
     words = " ".join(logged.split())
-    assert "In clear in v1: model_name, stack_small_id, every length" in words
-    assert "unkeyed hash" in words
+    first, _, second = words.partition("a turn of protocol v1")
+    assert "In clear in v2: endpoint, model_name, stack_small_id" in first
+    assert "In clear in v1: model_name, stack_small_id, every length" in second
+    assert "unkeyed hash" in second
 
 
 def test_the_check_and_the_figures_end_it(logged: str) -> None:
@@ -110,7 +118,7 @@ def test_the_check_and_the_figures_end_it(logged: str) -> None:
     assert figures is not None
     shown = [int(count) for count in re.findall(r"(\d+) events, [\d,]+ bytes +│", logged)]
     assert int(figures[1]) == sum(shown)
-    assert len(shown) == 3
+    assert len(shown) == 4
     checked = re.search(r"Checked: (\d+) different words were said", logged)
     assert checked is not None
     assert int(checked[1]) > 30
@@ -197,7 +205,7 @@ def test_a_terminal_without_colour_has_none_and_can_chat() -> None:
 
 
 class Talkative(ElizaModel):
-    """Shows in clear, as usage, what it says."""
+    """Shows in clear, as usage, what it says: v1 lets it."""
 
     async def stream(self, endpoint: Endpoint, body: bytes) -> AsyncIterator[list[Answer]]:
         async for batch in super().stream(endpoint, body):
@@ -206,8 +214,8 @@ class Talkative(ElizaModel):
 
 def test_a_word_on_the_wire_makes_it_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(_show, "ElizaModel", Talkative)
-    monkeypatch.setattr("sys.stdin", io.StringIO("I want Topinambur\n"))
-    assert main(["demo", "--chat"]) == 1
+    monkeypatch.setattr(_show, "OLD_PROMPT", "I want Topinambur")
+    assert main(["demo"]) == 1
     text = capsys.readouterr().out
     assert re.search(r"these words crossed the wire readably:[^:]*\bTopinambur\b", text)
     assert "none of" not in text.lower()
@@ -215,8 +223,8 @@ def test_a_word_on_the_wire_makes_it_fail(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_another_key_in_the_lock_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     serve = _show._running_node
-    other = ac.SecretKey.generate()
-    monkeypatch.setattr(_show, "_running_node", lambda _key, model: serve(other, model))
+    other = ac.NodeKeyring()
+    monkeypatch.setattr(_show, "_running_node", lambda _keys, model: serve(other, model))
     with pytest.raises(SystemExit, match="not the node's"):
         _show.show(chat=False)
     other.close()

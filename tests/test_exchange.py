@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import Any
 
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto.adapters._exchange import MAX_LOCK_BYTES, Exchange, Lock, is_lock_gone, is_refusal
+from atoma_crypto.adapters._exchange import Exchange, is_lock_gone, is_refusal
+from atoma_crypto.adapters._lock import MAX_LOCK_BYTES, Lock
 from atoma_crypto.adapters._routes import ENDPOINTS
+from atoma_crypto.adapters._terms import Terms
 from confidential_node import USAGE_EVENT, delta, event
 from helpers import byte_by_byte, every_split, node_key, random_cuts
 
@@ -22,6 +25,7 @@ LOCK: dict[str, Any] = {
     "stack_small_id": 42,
 }
 LAST = delta(finish="stop")
+V1 = Terms()
 DONE = b"data: [DONE]\n\n"
 
 
@@ -35,7 +39,7 @@ def body(**more: Any) -> bytes:
 
 def sealed(endpoint: str = CHAT, **more: Any) -> tuple[Exchange, ac.NodeSession, ac.Request]:
     """An exchange whose request a node has opened."""
-    exchange = Exchange(endpoint, body(**more))
+    exchange = Exchange(endpoint, body(**more), V1)
     exchange.take_lock(lock())
     node = ac.NodeSession(node_key(), protocols=("v1",))
     return exchange, node, node.open_request(exchange.seal())
@@ -66,20 +70,18 @@ def plain(*chunks: bytes) -> bytes:
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.plaintext)
 def test_a_bad_body_is_refused_before_anything_is_made_of_it(endpoint: Any, raw: bytes) -> None:
     with pytest.raises(ac.LocalProtocolError) as caught:
-        Exchange(endpoint, raw)
+        Exchange(endpoint, raw, V1)
     assert caught.value.__context__ is None
 
 
 def test_other_arguments() -> None:
     with pytest.raises(ac.LocalProtocolError, match="longer than 100 bytes"):
-        Exchange(CHAT, body(x="x" * 100), limits=ac.Limits(max_request_bytes=100))
-    with pytest.raises(ac.LocalProtocolError, match="v2"):
-        Exchange(CHAT, body(), protocol="v2")
+        Exchange(CHAT, body(x="x" * 100), Terms(limits=ac.Limits(max_request_bytes=100)))
     for endpoint in ("/v1/embeddings", IMAGES):
         with pytest.raises(ac.LocalProtocolError, match="does not stream"):
-            Exchange(endpoint, body(stream=True))
-    with pytest.raises(ac.LocalProtocolError, match="more pixels"):
-        Exchange(IMAGES, body(size="99999x99999", n=2**44 - 1))
+            Exchange(endpoint, body(stream=True), V1)
+    with pytest.raises(ac.LocalProtocolError, match="tokens or pixels"):
+        Exchange(IMAGES, body(size="99999x99999", n=2**44 - 1), V1)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.plaintext)
@@ -114,7 +116,7 @@ def test_each_endpoint_both_ways(endpoint: Any, stream: bool | None) -> None:
     ],
 )
 def test_a_lock_is_as_large_as_the_request_says(endpoint: str, asked: dict[str, Any], size: int | None) -> None:
-    exchange = Exchange(endpoint, body(**asked))
+    exchange = Exchange(endpoint, body(**asked), V1)
     sized = {} if size is None else {"max_num_tokens": size}
     assert json.loads(exchange.lock_body()) == {"model": "m"} | sized
     exchange.take_lock(lock())
@@ -124,7 +126,7 @@ def test_a_lock_is_as_large_as_the_request_says(endpoint: str, asked: dict[str, 
 
 def test_a_model_may_have_any_name() -> None:
     name = 'a "model" \n é \x7f 😀'
-    exchange = Exchange(CHAT, body(model=name))
+    exchange = Exchange(CHAT, body(model=name), V1)
     assert json.loads(exchange.lock_body()) == {"model": name}
     exchange.take_lock(lock())
     assert json.loads(exchange.seal())["model_name"] == name
@@ -156,7 +158,7 @@ def test_a_model_may_have_any_name() -> None:
     ],
 )
 def test_a_lock_reply_is_read_strictly(raw: bytes) -> None:
-    exchange = Exchange(CHAT, body())
+    exchange = Exchange(CHAT, body(), V1)
     with pytest.raises(ac.EnvelopeError) as caught:
         exchange.take_lock(raw)
     assert caught.value.__context__ is None
@@ -165,11 +167,11 @@ def test_a_lock_reply_is_read_strictly(raw: bytes) -> None:
 
 
 def test_a_lock_reply() -> None:
-    exchange = Exchange(CHAT, body())
+    exchange = Exchange(CHAT, body(), V1)
     with pytest.raises(ac.LocalProtocolError):
         exchange.headers  # noqa: B018 - reading it is the test
     exchange.take_lock(lock(stack_small_id=2**64 - 1, stack_entry_digest="9xDigest", more=[{}]))
-    assert exchange.lock == Lock(node_key().public_key, 2**64 - 1, 7, "9xDigest")
+    assert exchange.lock == Lock((ac.KeyOffer("v1", node_key().public_key, inf),), 2**64 - 1, 7, "9xDigest")
     assert exchange.headers == {"X-Stack-Small-Id": str(2**64 - 1), "X-Tx-Digest": "9xDigest"}
     exchange.take_lock(json.dumps({k: LOCK[k] for k in ("public_key", "stack_small_id")}).encode())
     assert exchange.headers == {"X-Stack-Small-Id": "42"}
@@ -178,7 +180,7 @@ def test_a_lock_reply() -> None:
 
 
 def test_a_key_that_gives_no_secret() -> None:
-    exchange = Exchange(CHAT, body())
+    exchange = Exchange(CHAT, body(), V1)
     exchange.take_lock(lock(public_key="A" * 43 + "="))
     with pytest.raises(ac.AuthenticationError) as caught:
         exchange.seal()
@@ -186,7 +188,7 @@ def test_a_key_that_gives_no_secret() -> None:
 
 
 def test_a_second_attempt_shares_nothing_with_the_first() -> None:
-    exchange = Exchange(CHAT, body())
+    exchange = Exchange(CHAT, body(), V1)
     envelopes = []
     for _ in range(3):
         exchange.take_lock(lock())
@@ -218,7 +220,7 @@ def test_statuses() -> None:
 
 
 def test_order_of_calls() -> None:
-    exchange = Exchange(CHAT, body())
+    exchange = Exchange(CHAT, body(), V1)
     for call in (exchange.seal, lambda: exchange.open(b"{}"), lambda: exchange.receive(b""), exchange.end):
         with pytest.raises(ac.LocalProtocolError):
             call()
@@ -257,7 +259,7 @@ def _same(exchange: Exchange) -> Exchange:
     """Another exchange that reads the same answer."""
     from helpers import twin
 
-    other = Exchange(CHAT, exchange.body)
+    other = Exchange(CHAT, exchange.body, V1)
     assert exchange._session is not None
     other._session = twin(exchange._session)
     return other
@@ -320,4 +322,4 @@ def test_what_came_before_a_fault_is_given_first() -> None:
 
 
 def test_it_tells_nothing_of_itself() -> None:
-    assert repr(Exchange(CHAT, body(messages=["a canary"]))) == f"<Exchange {CHAT}>"
+    assert repr(Exchange(CHAT, body(messages=["a canary"]), V1)) == f"<Exchange {CHAT}>"

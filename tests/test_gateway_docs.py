@@ -70,6 +70,30 @@ def test_the_page_begins_with_commands_that_run() -> None:
     assert '"object":"chat.completion"' in out
 
 
+def test_the_pages_v2_begins(tmp_path: Path) -> None:
+    """The node and the gateway start, and the key that is pinned is the one that `keygen` printed."""
+    commands = blocks("sh")[1].replace("8080", str(free_port())).replace("8081", str(free_port()))
+    with subprocess.Popen(
+        ["/bin/sh", "-ec", commands + "wait"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | PATH,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as shell:
+        try:
+            assert shell.stdout is not None
+            said = ""
+            while "answers come" not in said or "protocol v2" not in said:
+                line = shell.stdout.readline()
+                assert line, said
+                said += line
+        finally:
+            os.killpg(shell.pid, signal.SIGTERM)
+    assert "suites X25519; only to keys that are pinned: 1\n" in said
+    assert "sealed requests go to http://127.0.0.1:" in said
+
+
 def test_the_pages_client_runs(eliza_gateway: str) -> None:
     program = blocks("python")[0].replace("http://127.0.0.1:8081", eliza_gateway)
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import atoma_crypto as ac
@@ -32,7 +33,7 @@ def test_the_client_reads_what_the_node_says(programs: tuple[str, str]) -> None:
     exec(compile(node, "node.py", "exec"), names)  # noqa: S102 - that is the test
     with serving(names["app"]) as url:
         ran = subprocess.run(
-            [sys.executable, "-c", client.replace("http://127.0.0.1:8000", url)],
+            [sys.executable, "-c", client.replace("http://127.0.0.1:8000", url), names["KEY"].public_key.to_base64()],
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -41,7 +42,7 @@ def test_the_client_reads_what_the_node_says(programs: tuple[str, str]) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
         "Why do you say: I feel watched. ",
-        "EndOfStream(chunk_count=8, usage=None)",
+        "EndOfStream(chunk_count=7, usage=None)",
     ]
 
 
@@ -51,7 +52,8 @@ def test_the_client_reads_what_the_docs_own_node_says(programs: tuple[str, str])
     exec(compile(node, "node.py", "exec"), names)  # noqa: S102 - that is the test
     with serving(names["app"]) as url:
         client = programs[0].replace("http://127.0.0.1:8000", url)
-        ran = subprocess.run([sys.executable, "-c", client], capture_output=True, text=True, timeout=60)
+        key = httpx.get(f"{url}/.well-known/atoma-node-keys").json()["keys"][0]["public_key"]
+        ran = subprocess.run([sys.executable, "-c", client, key], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert "EndOfStream" in ran.stdout.splitlines()[-1]
 

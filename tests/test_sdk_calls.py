@@ -233,7 +233,7 @@ def test_many_threads_and_tasks_share_one_sdk() -> None:
         assert len({side.members["salt"] for side in node.opened} | {side.key for side in node.opened}) == 2 * 64
 
 
-@pytest.mark.parametrize(("protocol", "more"), [("v2", {}), ("v3", {}), ("v1", {"nonce_reuse": "yes"})])
+@pytest.mark.parametrize(("protocol", "more"), [("v3", {}), ("v1", {"nonce_reuse": "yes"})])
 def test_settings_that_cannot_be(protocol: Any, more: dict[str, Any]) -> None:
     with pytest.raises((ValueError, ac.LocalProtocolError), match=r"protocol|nonce_reuse"):
         AtomaSDK("any", protocol=protocol, client=httpx.Client(), async_client=async_client(), **more)

@@ -40,7 +40,7 @@ def test_a_lock_has_the_reply_of_the_deployed_proxy() -> None:
     told = response.json()
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
-    assert list(told) == ["public_key", "node_small_id", "stack_entry_digest", "stack_small_id"]
+    assert list(told) == ["public_key", "node_small_id", "stack_entry_digest", "stack_small_id", "keys"]
     assert told["public_key"] == public
     assert told["stack_entry_digest"] is None
     assert isinstance(told["node_small_id"], int)

@@ -300,7 +300,7 @@ def test_a_request_body_may_come_in_parts() -> None:
 @each_kind
 def test_arguments_that_are_wrong(kind: str) -> None:
     for options, error in (
-        ({"protocol": "v2"}, ac.LocalProtocolError),
+        ({"protocol": "v2"}, TypeError),
         ({"protocol": "v3"}, ValueError),
         ({"nonce_reuse": "ignore"}, ValueError),
         ({"limits": 5}, TypeError),

@@ -204,7 +204,7 @@ def check_body(body: bytes, model: str, stream: bool, error: type[Exception]) ->
 def abort_of(plaintext: bytes, error: type[RemoteProtocolError]) -> RemoteProtocolError:
     """What a record of flag 2 is to be raised as: RemoteAbortError, or `error` if it does not say what it has to."""
     try:
-        found = dict(_strict(read_members(plaintext, "the abort", error), "the abort", error))
+        found = _strict(load_members(plaintext, "the abort", error), "the abort", error)
         told = found.get("error")
         found = _strict(told, "the abort", error) if isinstance(told, tuple) else {}
     except RemoteProtocolError as exc:

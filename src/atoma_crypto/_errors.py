@@ -68,6 +68,9 @@ class RemoteAbortError(RemoteProtocolError):
     def __str__(self) -> str:
         return f"the node has aborted: {self.code} ({self.status})"
 
+    def __repr__(self) -> str:  # `message` was sealed, and may speak of the prompt
+        return f"{type(self).__name__}({self.code!r}, <{len(self.message)} characters>, {self.status})"
+
 
 class UnknownKeyError(RemoteProtocolError):
     """A request names a key that this node does not hold, or no longer (protocol v2)."""

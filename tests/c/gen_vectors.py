@@ -1,4 +1,4 @@
-"""Turn tests/vectors/atoma_v1.json into a C header: gen_vectors.py IN.json OUT.h."""
+"""Turn tests/vectors/atoma_v1.json, or v2.json beside it, into a C header: gen_vectors.py IN.json OUT.h."""
 
 import base64
 import json
@@ -93,6 +93,81 @@ def header(vectors: dict[str, Any]) -> str:
     )
 
 
+# ---- v2.json: a list, of which the harness takes what needs neither ML-KEM nor a parser of its own ----
+
+BYTES = "latin-1"  # how that file writes bytes that are text
+OUTCOMES = ("ok", "REPLY_REFUSED", "REPLY_TRUNCATED")
+
+
+def number(value: int | None) -> str:
+    return f"{value or 0}u, {int(value is not None)}"
+
+
+def metadata(values: dict[str, Any]) -> str:
+    endpoint, model = values["endpoint"].encode(), values["model_name"].encode()
+    ids = f"{number(values['stack_small_id'])}, {number(values['num_compute_units'])}"
+    return f"{{{view(endpoint)}, {view(model)}, {ids}, {values['sent_at']}u, {int(values['stream'])}}}"
+
+
+def record(entry: dict[str, Any]) -> str:
+    usage = entry["usage"]
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    numbers = ", ".join(f"{usage[name]}u" for name in names) if usage else "0, 0, 0"
+    fields = (
+        view(entry["plaintext"].encode(BYTES)),
+        view(bytes.fromhex(entry.get("ciphertext", ""))),
+        view(entry.get("event", "").encode()),
+    )
+    what = f"{entry.get('index', 0)}u, {entry['flag']}, {int(bool(usage))}, {{{numbers}}}"
+    return "{" + ",\n     ".join((what, *fields)) + "}"
+
+
+def table(kind: str, name: str, rows: list[str]) -> str:
+    return f"static const {kind} vec_{name}[] = {{\n" + "".join(f"    {row},\n" for row in rows) + "};\n"
+
+
+def records(name: str, entry: dict[str, Any]) -> tuple[str, str]:
+    """A table of them, and what names it."""
+    rows = [record(each) for each in entry["records"]]
+    return (table("vec_record", name, rows), f"vec_{name}, {len(rows)}") if rows else ("", "NULL, 0")
+
+
+def header_v2(vectors: list[dict[str, Any]]) -> str:
+    tables, exchanges, requests, replies = [], [], [], []
+    for i, entry in enumerate(vectors):
+        if "received" in entry:
+            rows, named = records(f"records_{i}", entry)
+            tables.append(rows)
+            fields = [view(bytes.fromhex(entry[name])) for name in ("enc", "exported")]
+            what = f'"{entry["name"]}", {OUTCOMES.index(entry["expect"])}, {int(entry["stream"])}'
+            fields.append(view(entry["received"].encode(BYTES)))
+            replies.append("{" + ",\n     ".join((what, *fields, named)) + "}")
+        elif "records" in entry:
+            rows, named = records(f"records_{i}", entry)
+            tables.append(rows)
+            names = ("sk_r", "sk_e", "key_id", "enc", "exported", "salt")
+            fields = [view(bytes.fromhex(entry.get(name) or "")) for name in names]
+            model = view(json.dumps(entry["metadata"]["model_name"]).encode())
+            texts = [view(entry[name].encode(BYTES)) for name in ("body", "envelope")]
+            exchanges.append("{" + ",\n     ".join((metadata(entry["metadata"]), model, *fields, *texts, named)) + "}")
+        elif entry["suite"] == "X25519" and entry["expect"] in ("ok", "DECRYPTION_FAILED"):
+            envelope = json.loads(entry["envelope"].encode(BYTES))
+            values = {"stack_small_id": None, "num_compute_units": None, **envelope}
+            fields = [view(bytes.fromhex(entry["sk_r"]))]
+            fields += [view(base64.b64decode(envelope[name])) for name in ("key_id", "enc")]
+            texts = [view(envelope["ciphertext"].encode()), view(entry.get("body", "").encode(BYTES))]
+            good = int(entry["expect"] == "ok")
+            requests.append("{" + ",\n     ".join((str(good), metadata(values), *fields, *texts)) + "}")
+    return (
+        "/* Made by gen_vectors.py out of tests/vectors/v2.json. */\n"
+        + "".join(tables)
+        + table("vec_exchange", "exchanges", exchanges)
+        + table("vec_request", "requests", requests)
+        + table("vec_reply", "replies", replies)
+    )
+
+
 if __name__ == "__main__":
     source, target = (Path(argument) for argument in sys.argv[1:])
-    target.write_text(header(json.loads(source.read_text(encoding="utf-8"))), encoding="utf-8")
+    found = json.loads(source.read_text(encoding="utf-8"))
+    target.write_text(header_v2(found) if isinstance(found, list) else header(found), encoding="utf-8")

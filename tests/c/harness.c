@@ -224,11 +224,13 @@ int main(void) {
   if (sodium_init() < 0) return 2;
   CHECK_STATUS(ac_init(&sodium_table, NULL), AC_OK);
   test_primitives();
+  test_sha256();
   test_gcm();
   test_differential();
   test_gcm_guards();
   test_base64();
   test_text();
+  test_v2_text();
   test_masks();
   for (unsigned i = 0; ac_aes_backend_name(i) != NULL; i++) {
     if (!ac_aes_backend_usable(i)) {
@@ -238,6 +240,7 @@ int main(void) {
     CHECK_STATUS(ac_init(&sodium_table, ac_aes_backend_name(i)), AC_OK);
     CHECK(ac_aes_backend_default() == i);
     test_vectors();
+    test_hpke();
     test_request();
     test_sealer();
     test_opener();
@@ -245,6 +248,14 @@ int main(void) {
     test_event_guards();
     test_faults();
     test_parallel();
+    test_v2_vectors();
+    test_v2_sealer();
+    test_v2_opener();
+    test_v2_states();
+    test_v2_stream();
+    test_v2_request();
+    test_v2_parallel();
+    test_v2_guards();
     if (stride() == 1) test_stack(); /* valgrind forbids to look at what lies beyond the stack's end */
     CHECK(random_left() == 0);
   }

@@ -90,6 +90,7 @@ void fault_plant(primitive in, fault_kind kind, unsigned after); /* strikes once
 int fault_struck(void);                                          /* and is gone then */
 
 extern void (*on_blake2b)(void); /* called first thing in each BLAKE2b, if not NULL */
+extern void (*on_memzero)(void); /* and in each wipe */
 
 /* The next random bytes; none may be left over before more are queued. */
 void random_queue(const void *p, size_t len);
@@ -140,12 +141,47 @@ void reader_free(reader *r);
  * return value is 1 if something unfinished stands behind them. */
 int model_read(bytes *data, view stream);
 
+/* ---- protocol v2 ---- */
+
+typedef struct v2_exchange {
+  ac_v2_opener opener; /* client */
+  ac_v2_sealer sealer; /* node */
+} v2_exchange;
+
+extern const uint8_t v2_key_id[AC_KEY_ID_BYTES];
+ac_v2_metadata v2_metadata(int stream); /* with all that can be there */
+v2_exchange v2_exchange_make(int stream);
+int usage_is(const uint64_t *got, const uint64_t *want);
+/* One event; `usage` may be NULL. */
+bytes v2_seal(ac_v2_sealer *sealer, uint32_t flag, const char *plaintext, const uint64_t *usage);
+bytes v2_seal_object(ac_v2_sealer *sealer, uint32_t flag, const char *plaintext, const uint64_t *usage);
+/* ac_v2_events_open with this opener, AC_ONE looked into and told as AC_OK. */
+int v2_events_open(ac_v2_opener *opener, ac_v2_events *events, view in);
+/* Open one event alone. The plaintext, or nothing; what its span says. */
+int v2_open_alone(ac_v2_opener *opener, bytes *plaintext, uint64_t span[AC_V2_SPAN], view event);
+
+typedef struct v2_reader {
+  ac_v2_opener opener;
+  size_t span_cap, out_cap;
+  bytes held;
+  bytes log; /* E flag plaintext (usage) \n, P data \n for the general parser */
+  size_t punts;
+  int status;
+} v2_reader;
+
+v2_reader v2_reader_make(const ac_v2_opener *fresh, size_t span_cap, size_t out_cap);
+void v2_reader_feed(v2_reader *r, const void *in, size_t len);
+void v2_reader_free(v2_reader *r);
+void v2_log(bytes *log, uint64_t flag, view plaintext, const uint64_t *usage);
+
 /* ---- the tests ---- */
 
 /* Random cases number `first`, `first` + 1, ...: each backend that can be used against the model. */
 void compare_backends(unsigned first, unsigned count);
 
 void test_primitives(void);
+void test_sha256(void);
+void test_hpke(void);
 void test_gcm(void);
 void test_differential(void);
 void test_gcm_guards(void);
@@ -161,5 +197,14 @@ void test_stream(void);
 void test_faults(void);
 void test_parallel(void);
 void test_stack(void);
+void test_v2_text(void);
+void test_v2_vectors(void);
+void test_v2_sealer(void);
+void test_v2_opener(void);
+void test_v2_states(void);
+void test_v2_stream(void);
+void test_v2_request(void);
+void test_v2_parallel(void);
+void test_v2_guards(void);
 
 #endif

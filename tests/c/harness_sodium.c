@@ -11,6 +11,7 @@ static struct {
 } planted;
 
 void (*on_blake2b)(void);
+void (*on_memzero)(void);
 
 void fault_plant(primitive in, fault_kind kind, unsigned after) {
   planted.in = in;
@@ -131,7 +132,10 @@ uint32_t random_below(uint32_t bound) {
   return (uint32_t)(state >> 33) % bound;
 }
 
-static void mem_zero(void *p, size_t len) { sodium_memzero(p, len); }
+static void mem_zero(void *p, size_t len) {
+  if (on_memzero != NULL) on_memzero();
+  sodium_memzero(p, len);
+}
 
 const ac_sodium sodium_table = {
     .scalarmult = scalarmult,

@@ -15,8 +15,10 @@ static struct {
   ac_v1_sealer sealer;
   ac_v1_envelope envelope;
   ac_aes256gcm aes;
+  ac_hpke hpke;
   uint8_t random[AC_X25519_BYTES + AC_V1_SALT_BYTES + AC_NONCE_BYTES];
   uint8_t shared[32], prk[32], key[32];
+  uint8_t enc[32], kem_shared[32], exporter_secret[32], response_secret[64];
   uint8_t text[TEXT], body[2 * TEXT];
   bytes request, event;
   size_t request_len, event_len;
@@ -48,6 +50,26 @@ static void derive_key(void) {
 
 static void schedule(void) {
   x.status = aci_v1_schedule(&x.aes, x.client.secret, x.node.public_key, x.random + AC_X25519_BYTES);
+}
+
+static void encapsulate(void) { x.status = aci_dhkem_encapsulate(x.body, x.enc, x.node.public_key, x.client.secret); }
+
+static void decapsulate(void) { x.status = aci_dhkem_decapsulate(x.body, x.enc, &x.node); }
+
+static void hpke_sender(void) {
+  x.status = ac_hpke_setup_sender(&x.hpke, x.enc, x.node.public_key, x.text, 24, x.client.secret);
+}
+
+static void hpke_recipient(void) { x.status = ac_hpke_setup_recipient(&x.hpke, x.enc, &x.node, x.text, 24); }
+
+static void hpke_export(void) { x.status = ac_hpke_export(&x.hpke, x.body, 64, x.text, 16); }
+
+static void v2_request(void) {
+  x.status = aci_v2_request_schedule(&x.aes, x.body, x.body + 12, AC_SUITE_X25519, x.kem_shared, x.text);
+}
+
+static void v2_response(void) {
+  x.status = aci_v2_response_schedule(&x.aes, x.body, x.response_secret, x.enc, sizeof x.enc, x.text);
 }
 
 static void expand_key(void) { x.status = ac_aes256gcm_init(&x.aes, x.key, ac_aes_backend_default()); }
@@ -101,6 +123,10 @@ static void leaves_nothing(void (*function)(void)) {
   CHECK(!finds(stack, x.node.secret, sizeof x.node.secret));
   CHECK(!finds(stack, x.signing.secret, AC_SIGN_SEED_BYTES));
   CHECK(!finds(stack, x.aes.words, sizeof x.aes.words));
+  CHECK(!finds(stack, x.hpke.aes.words, sizeof x.hpke.aes.words));
+  CHECK(!finds(stack, x.kem_shared, sizeof x.kem_shared));
+  CHECK(!finds(stack, x.exporter_secret, sizeof x.exporter_secret));
+  CHECK(!finds(stack, x.response_secret, sizeof x.response_secret));
   free(stack);
 }
 
@@ -115,6 +141,26 @@ static void search_works(void) {
   free(stack);
 }
 
+/* The secrets of HPKE and of protocol v2, which each call computes anew. */
+static void search_hpke(void) {
+  CHECK_STATUS(aci_dhkem_encapsulate(x.kem_shared, x.enc, x.node.public_key, x.client.secret), AC_OK);
+  CHECK_STATUS(ac_hpke_setup_shared(&x.hpke, AC_SUITE_X25519, 1, x.kem_shared, x.text, 24), AC_OK);
+  memcpy(x.exporter_secret, x.hpke.exporter_secret, sizeof x.exporter_secret);
+  leaves_nothing(encapsulate);
+  CHECK_EQUAL(x.body, x.kem_shared, sizeof x.kem_shared);
+  leaves_nothing(decapsulate);
+  CHECK_EQUAL(x.body, x.kem_shared, sizeof x.kem_shared);
+  leaves_nothing(hpke_sender);
+  CHECK_EQUAL(x.hpke.exporter_secret, x.exporter_secret, sizeof x.exporter_secret);
+  leaves_nothing(hpke_recipient);
+  CHECK_STATUS(ac_hpke_export(&x.hpke, x.response_secret, sizeof x.response_secret, x.text, 16), AC_OK);
+  leaves_nothing(hpke_export);
+  v2_request();
+  memcpy(x.response_secret, x.body + 12, AC_HASH_BYTES);
+  leaves_nothing(v2_request);
+  leaves_nothing(v2_response);
+}
+
 void test_stack(void) {
   uint8_t salt[32] = {0};
   memset(&x, 0, sizeof x);
@@ -126,7 +172,8 @@ void test_stack(void) {
   CHECK_STATUS(ac_secret_key_from_bytes(&x.client, x.random), AC_OK);
   CHECK_STATUS(ac_x25519(x.shared, x.client.secret, x.node.public_key), AC_OK);
   CHECK(crypto_auth_hmacsha256(x.prk, x.shared, sizeof x.shared, salt) == 0); /* HMAC fills its key up with zeros */
-  CHECK_STATUS(ac_hkdf_sha256(x.key, sizeof x.key, x.shared, sizeof x.shared, salt, AC_V1_SALT_BYTES, NULL, 0), AC_OK);
+  CHECK_STATUS(ac_hkdf_sha256(x.key, sizeof x.key, x.shared, sizeof x.shared, salt, AC_V1_SALT_BYTES, NULL, 0),
+               AC_OK);
   x.request = bytes_new(ac_v1_request_max_bytes(TEXT, 3));
   search_works();
   leaves_nothing(expand_key);
@@ -143,4 +190,5 @@ void test_stack(void) {
   leaves_nothing(open_answer);
   bytes_free(&x.request);
   bytes_free(&x.event);
+  search_hpke();
 }

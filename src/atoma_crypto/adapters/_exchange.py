@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import json
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import atoma_crypto as ac
-from atoma_crypto._envelope import load_members, load_object, write_model
-from atoma_crypto._state import CLIENT, require_protocol
-from atoma_crypto._typing import Buffer, NonceReuse, Protocol
+from atoma_crypto._envelope import load_object
+from atoma_crypto._typing import Buffer, Protocol
+from atoma_crypto.adapters._asked import model_json, model_of, read_body, stream_of
+from atoma_crypto.adapters._lock import Lock
+from atoma_crypto.adapters._progress import Progress, count_choices
 from atoma_crypto.adapters._routes import BY_PLAINTEXT, DEFAULT_TOKENS, Endpoint, compute_units
+from atoma_crypto.adapters._terms import Origin, Terms
+from atoma_crypto.attestation import AttestedKey
 
-MAX_LOCK_BYTES: Final = 64 << 10
-"""What a lock reply may have at most."""
 DONE: Final = b"data: [DONE]\n\n"
-_U64_MAX: Final = 2**64 - 1
-_HEADER_VALUE: Final = re.compile(r"[!-~]{1,256}")
-_MAX_CHOICES: Final = 4096
+_MAX_UNITS: Final[dict[Protocol, int]] = {"v1": 2**64 - 1, "v2": 2**53 - 1}
 _LOCK_GONE: Final = frozenset((423, 425))
+_SEALED_MEMBERS: Final = frozenset(("v", "salt", "ciphertext"))
 
 
-def is_refusal(status: int) -> bool:
-    """Whether an answer with this status, to a lock or to a sealed request, is an error to be handed on as it is.
+def is_refusal(status: int, protocol: Protocol = "v1") -> bool:
+    """Whether an answer with this status is an error: of a lock, or of a sealed request unless the error is sealed.
 
-    False: 200, whose body is to be read. EnvelopeError: any other, as a redirect, which is never followed.
+    False: 200, whose body is to be read, or in v2 any 2xx: there the body alone counts. EnvelopeError: any other, as a
+    redirect, which is never followed.
     """
     if status >= 400:
         return True
-    if status != 200:
+    if status != 200 and not (protocol == "v2" and 200 < status < 300):
         raise ac.EnvelopeError(f"the answer's status is {status}, which no node sends")
     return False
 
@@ -40,48 +40,6 @@ def is_lock_gone(status: int) -> bool:
     return status in _LOCK_GONE
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """What a lock reply says. In protocol v1 nothing proves whose key it is."""
-
-    public_key: ac.PublicKey
-    stack_small_id: int
-    node_small_id: int | None
-    stack_entry_digest: str | None
-
-    @classmethod
-    def read(cls, raw: bytes) -> Lock:
-        """Read a lock reply strictly; unknown members are ignored. MessageTooLargeError, EnvelopeError."""
-        if len(raw) > MAX_LOCK_BYTES:
-            raise ac.MessageTooLargeError(f"the lock reply is longer than {MAX_LOCK_BYTES} bytes")
-        members = load_members(raw, "the lock reply", ac.EnvelopeError)
-        found = dict(members)
-        if len(found) != len(members):
-            raise ac.EnvelopeError("a member of the lock reply stands twice")
-        node, digest = found.get("node_small_id"), found.get("stack_entry_digest")
-        if digest is not None and not (isinstance(digest, str) and _HEADER_VALUE.fullmatch(digest)):
-            raise ac.EnvelopeError("'stack_entry_digest' of the lock reply is no digest")  # it goes into a header
-        return cls(
-            public_key=_public_key(found.get("public_key")),
-            stack_small_id=_small_id(found.get("stack_small_id"), "stack_small_id"),
-            node_small_id=None if node is None else _small_id(node, "node_small_id"),
-            stack_entry_digest=digest,
-        )
-
-
-def _public_key(text: object) -> ac.PublicKey:
-    if isinstance(text, str):
-        with suppress(ac.InvalidKeyError):
-            return ac.PublicKey.from_base64(text)
-    raise ac.EnvelopeError("'public_key' of the lock reply is missing or not a key")
-
-
-def _small_id(value: object, name: str) -> int:
-    if type(value) is not int or not 0 <= value <= _U64_MAX:
-        raise ac.EnvelopeError(f"{name!r} of the lock reply is missing or not an integer of 64 bits")
-    return value
-
-
 class Exchange:
     """One request for one of OpenAI's endpoints, and its answer.
 
@@ -89,44 +47,53 @@ class Exchange:
     endpoint's confidential path; then `open()` of the whole answer, or for a stream `receive()` of each piece and
     `end()`. Where the node says that the lock is gone, begin again with a new lock: key, salt and nonce are then new.
 
+    In protocol v2 an error may be sealed too, and what the HTTP says around it does not count: `has_events()` tells a
+    stream, and anything else goes through `answer()`. Where that finds a refusal in clear, `knows_not_key()` says
+    whether to begin again with a new lock, and after `take_lock()` `offers_same_key` whether not to.
+
     `body` is the plaintext JSON object, at most `limits.max_request_bytes`; its `model` is a string, its `stream` a
     boolean, null or absent. LocalProtocolError if not, before anything is sealed.
     """
 
     __slots__ = (
-        *("_choices", "_fault", "_limits", "_model_json", "_nonce_reuse", "_progress", "_protocol", "_session"),
+        *(
+            "_choices",
+            "_fault",
+            "_model_json",
+            "_offer",
+            "_progress",
+            "_refused_key",
+            "_sealable",
+            "_session",
+            "_terms",
+        ),
+        *("_verdict", "_whole"),
         *("body", "endpoint", "lock", "model", "num_compute_units", "stream"),
     )
 
-    def __init__(
-        self,
-        endpoint: Endpoint | str,
-        body: bytes,
-        *,
-        protocol: Protocol = "v1",
-        limits: ac.Limits = ac.Limits(),  # noqa: B008 - frozen
-        nonce_reuse: NonceReuse = "warn",
-    ) -> None:
-        require_protocol(protocol, CLIENT)
+    def __init__(self, endpoint: Endpoint | str, body: bytes, terms: Terms) -> None:
         self.endpoint: Final = endpoint if isinstance(endpoint, Endpoint) else BY_PLAINTEXT[endpoint]
-        if len(body) > limits.max_request_bytes:
-            raise ac.LocalProtocolError(f"the body is longer than {limits.max_request_bytes} bytes")
-        asked = _read_body(body)
-        self.model: Final = _model(asked)
-        self.stream: Final = _stream(self.endpoint, asked)
+        if len(body) > terms.limits.max_request_bytes:
+            raise ac.LocalProtocolError(f"the body is longer than {terms.limits.max_request_bytes} bytes")
+        asked = read_body(body)
+        self.model: Final = model_of(asked)
+        self.stream: Final = stream_of(self.endpoint, asked)
         self.num_compute_units: Final = compute_units(self.endpoint, asked)
-        if (self.num_compute_units or 0) > _U64_MAX:
-            raise ac.LocalProtocolError("the body asks for more pixels than can be counted")
-        self.lock: Lock | None = None
-        self._model_json = _model_json(self.model)
+        if (self.num_compute_units or 0) > _MAX_UNITS[terms.protocol]:
+            raise ac.LocalProtocolError("the body asks for more tokens or pixels than can be counted")
+        self._model_json = model_json(self.model, terms.protocol)
         self.body = body
-        self._protocol: Protocol = protocol
-        self._limits = limits
-        self._nonce_reuse: NonceReuse = nonce_reuse
+        self._terms = terms
+        self.lock: Lock | None = None
+        self._offer: ac.KeyOffer | None = None
+        self._verdict: AttestedKey | None = None
+        self._refused_key: ac.PublicKey | None = None
+        self._sealable = False
         self._session: ac.ClientSession | None = None
-        self._choices = _choices(asked)
-        self._progress = _Progress(self._choices)
+        self._choices = count_choices(asked)
+        self._progress = Progress(self._choices)
         self._fault: Exception | None = None
+        self._whole = False
 
     def lock_body(self) -> bytes:
         """The JSON that asks for a lock; it names a size where the size of one that names none is too small."""
@@ -135,65 +102,161 @@ class Exchange:
         return b'{"model":' + self._model_json + size + b"}"
 
     def take_lock(self, raw: bytes) -> None:
-        """Read the lock reply. EnvelopeError, MessageTooLargeError."""
-        self.lock = lock = Lock.read(raw)
+        """Read the lock reply. MessageTooLargeError, EnvelopeError (also: no key of an accepted suite)."""
         self.close()
-        self._session = ac.ClientSession(
-            lock.public_key,
-            model=self.model,
-            stack_small_id=lock.stack_small_id,
-            protocol=self._protocol,
-            endpoint=self.endpoint.plaintext,
-            nonce_reuse=self._nonce_reuse,
-            limits=self._limits,
-        )
-        self._progress, self._fault = _Progress(self._choices), None
+        self._sealable, self._verdict = False, None
+        terms = self._terms
+        lock = Lock.read(raw, terms.protocol)
+        self._offer = lock.offers[0] if terms.trust is None else terms.trust.choose(lock.offers)
+        self.lock, self._sealable = lock, True
 
     @property
     def headers(self) -> dict[str, str]:
         """What goes with the sealed request beside what every request has: routers need it on a stack just bought."""
         if self.lock is None:
             raise ac.LocalProtocolError("no lock was taken yet")
-        headers = {"X-Stack-Small-Id": str(self.lock.stack_small_id)}
+        headers = {}
+        if self.lock.stack_small_id is not None:
+            headers["X-Stack-Small-Id"] = str(self.lock.stack_small_id)
         if self.lock.stack_entry_digest is not None:
             headers["X-Tx-Digest"] = self.lock.stack_entry_digest
         return headers
 
+    @property
+    def knows_key(self) -> bool:
+        """Whether `seal()` has no policy to ask, which may take its time."""
+        trust = self._terms.trust
+        return trust is None or self._offer is None or trust.knows(self._offer)
+
     def seal(self) -> bytes:
-        """The sealed request. AuthenticationError: the key of the lock reply gives an all-zero shared secret."""
-        session = self._open_session()
+        """The sealed request; in protocol v2 the policy is asked first. AttestationError: it does not accept the key.
+
+        AuthenticationError: the key of the lock reply gives an all-zero shared secret.
+        """
+        lock, offer, terms = self.lock, self._offer, self._terms
+        if not self._sealable or lock is None or offer is None:
+            raise ac.LocalProtocolError("no lock was taken, or the exchange is over")
+        self._sealable = False
+        if terms.trust is not None:
+            self._verdict = terms.trust.accept(offer)
+        session = ac.ClientSession(
+            offer.public_key,
+            model=self.model,
+            stack_small_id=lock.stack_small_id,
+            protocol=terms.protocol,
+            endpoint=self.endpoint.plaintext,
+            nonce_reuse=terms.nonce_reuse,
+            pad_to=terms.pad_to,
+            limits=terms.limits,
+        )
+        self._session, self._progress, self._fault, self._whole = session, Progress(self._choices), None, False
         with suppress(ac.InvalidKeyError):
             return session.seal_request(self.body, stream=self.stream, num_compute_units=self.num_compute_units)
         self.close()
         raise ac.AuthenticationError
 
+    @property
+    def origin(self) -> Origin:
+        """What is known of who answers: of an answer or an error that was opened."""
+        offer, verdict, protocol = self._offer, self._verdict, self._terms.protocol
+        if offer is None or verdict is None:
+            return Origin(True, protocol, None if offer is None else offer.public_key)
+        ends = verdict.expires_at if offer.not_after is None else min(offer.not_after, verdict.expires_at)
+        return Origin(True, protocol, offer.public_key, verdict.claims, ends)
+
+    # ---- an answer that is no stream, and errors ----
+
+    def has_events(self, status: int, content_type: str) -> bool:
+        """Whether an answer is to be read with `receive()` and `end()`.
+
+        In v2 that is what a stream's content type says: an error is one object, and the status is not looked at. In v1
+        a stream has status 200 and no other type: FramingError. EnvelopeError: see `is_refusal`.
+        """
+        refused = is_refusal(status, self._terms.protocol)
+        if not self.stream or (refused and self._terms.protocol == "v1"):
+            return False
+        if content_type.partition(";")[0].strip().lower() == "text/event-stream":
+            return True
+        if self._terms.protocol == "v1":
+            raise ac.FramingError("the answer is not an event stream")
+        return False
+
+    def answer(self, status: int, raw: bytes) -> bytes | None:
+        """As `open()`, or None: a refusal in clear, which nobody vouches for; with the status 200 that is an error."""
+        if is_refusal(status, self._terms.protocol) and not (self._terms.protocol == "v2" and _is_sealed(raw)):
+            self.close()
+            return None
+        return self.open(raw)
+
     def open(self, raw: Buffer) -> bytes:
-        """The plaintext of a whole answer, verified; the exchange is over. Errors of `ClientSession.open_response`."""
+        """The plaintext of a whole answer, verified; the exchange is over. Errors of `ClientSession.open_response`.
+
+        RemoteAbortError: a sealed error, also in place of a stream.
+        """
         try:
             return self._open_session().open_response(raw)
         finally:
             self.close()
 
+    def knows_not_key(self, status: int, raw: bytes) -> bool:
+        """Whether a refusal in clear says that the key is unknown, so that the request may be sealed again, once.
+
+        Then take another lock, and do so unless `offers_same_key`: nobody vouches for what the refusal says, and
+        whoever wrote it may have let the node work on the request.
+        """
+        terms = self._terms
+        if terms.protocol == "v1" or not terms.retry_unknown_key or self._refused_key is not None or status != 422:
+            return False
+        told: object = None
+        with suppress(ac.EnvelopeError):
+            told = load_object(raw, "the refusal", ac.EnvelopeError).get("error")
+        if not isinstance(told, dict) or told.get("code") != "KEY_UNKNOWN" or self._offer is None:
+            return False
+        self._refused_key = self._offer.public_key
+        return True
+
+    @property
+    def offers_same_key(self) -> bool:
+        """Whether the lock that was taken still offers the key that a node said it does not know."""
+        return self.lock is not None and any(offer.public_key == self._refused_key for offer in self.lock.offers)
+
+    # ---- a stream ----
+
     def receive(self, data: Buffer) -> bytes:
         """The events of a stream that `data` completes, in clear: `data: {...}` and a blank line each, perhaps none.
 
-        Errors of `ClientSession.next_event`; FramingError: an event that is no JSON object. What came before the
-        fault is given first: the next call raises it then. After an error the exchange is closed.
+        In protocol v2 `data: [DONE]` follows the last. Errors of `ClientSession.next_event`, in v2 RemoteAbortError
+        among them; FramingError: an event that is no JSON object. What came before the fault is given first: the next
+        call raises it then. After an error the exchange is closed.
         """
         if self._fault is None:
-            self._open_session().receive_data(data)
+            self._take(data)
         return self._events()
 
-    def end(self) -> bytes:
-        """The stream's bytes have ended: `data: [DONE]` if the answer is whole, and the exchange is over.
+    def _take(self, data: Buffer | None) -> None:
+        """None: the bytes have ended. What came behind v2's end is refused here."""
+        session = self._open_session()
+        try:
+            if data is None:
+                session.receive_eof()
+            else:
+                session.receive_data(data)
+        except BaseException:
+            self.close()
+            raise
 
-        TruncatedStreamError: it is not. Protocol v1 has no end of its own, so that is judged by the answer: each of
-        its choices must have had a `finish_reason`, and there must be one, or `usage`.
+    def end(self) -> bytes:
+        """The stream's bytes have ended: in v1 `data: [DONE]` if the answer is whole; the exchange is over.
+
+        TruncatedStreamError: it is not. Protocol v2 has an end of its own. v1 has none, so that is judged by the
+        answer: each of its choices must have had a `finish_reason`, and there must be one, or `usage`.
         """
         if self._fault is None:
-            self._open_session().receive_eof()
-        rest = self._events()  # nothing: receive() has given all that was complete
+            self._take(None)
+        rest = self._events()
         self.close()
+        if self._terms.protocol == "v2":
+            return rest
         if not self._progress.complete:
             raise ac.TruncatedStreamError("the stream ended before the answer did")
         return rest + DONE
@@ -207,8 +270,13 @@ class Exchange:
         try:
             for event in self._open_session().events():
                 if isinstance(event, ac.Chunk):
-                    self._progress.see(event.plaintext)
+                    told = load_object(event.plaintext, "an event's plaintext", ac.FramingError)
+                    if self._terms.protocol == "v1":
+                        self._progress.see(told)
                     out.append(_sse(event.plaintext))
+                elif self._terms.protocol == "v2" and not self._whole:
+                    self._whole = True
+                    out.append(DONE)
         except Exception as exc:
             if not out:
                 self.close()
@@ -221,6 +289,11 @@ class Exchange:
         """Whether `receive` will raise: what came before the fault was given."""
         return self._fault is not None
 
+    @property
+    def whole(self) -> bool:
+        """Whether the stream has said that it is whole (v2 alone): how its connection ends does not matter then."""
+        return self._whole
+
     def close(self) -> None:
         """Wipe the session's secrets. Harmless when done twice."""
         session, self._session = self._session, None
@@ -230,88 +303,26 @@ class Exchange:
 
     def _open_session(self) -> ac.ClientSession:
         if self._session is None:
-            raise ac.LocalProtocolError("no lock was taken, or the exchange is over")
+            raise ac.LocalProtocolError("nothing was sealed, or the exchange is over")
         return self._session
 
     def __repr__(self) -> str:
         return f"<Exchange {self.endpoint.plaintext}>"
 
 
-class _Progress:
-    """How far an answer has come, told by its choices: protocol v1 itself does not say where it ends."""
-
-    __slots__ = ("_choices", "_finished", "_seen")
-
-    def __init__(self, choices: int) -> None:
-        self._choices = choices
-        self._seen: set[int] = set()
-        self._finished: set[int] = set()
-
-    def see(self, plaintext: bytes) -> None:
-        """Look at one event. FramingError: no JSON object."""
-        event = load_object(plaintext, "an event's plaintext", ac.FramingError)
-        choices = event.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict):
-                number = choice.get("index", 0)
-                if type(number) is not int:
-                    raise ac.FramingError("a choice has no number")
-                self._seen.add(number)
-                if len(self._seen) > max(_MAX_CHOICES, self._choices):
-                    raise ac.FramingError("the answer has more choices than can be")
-                if isinstance(reason := choice.get("finish_reason"), str) and reason:
-                    self._finished.add(number)
-                elif _says_something(choice):  # it goes on
-                    self._finished.discard(number)
-
-    @property
-    def complete(self) -> bool:
-        return self._seen == self._finished and len(self._seen) >= self._choices
+def write_error(abort: ac.RemoteAbortError) -> bytes:
+    """A sealed error as OpenAI's clients read errors."""
+    return json.dumps({"error": {"code": abort.code, "message": abort.message}}).encode()
 
 
-def _says_something(choice: dict[str, object]) -> bool:
-    delta = choice.get("delta")
-    return bool(choice.get("text")) or (isinstance(delta, dict) and any(delta.values()))
-
-
-def _choices(asked: Mapping[str, object]) -> int:
-    """How many choices the answer has: `n` for each prompt."""
-    prompts, n = asked.get("prompt"), asked.get("n")
-    each = len(prompts) if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int) else 1
-    return each * (n if type(n) is int and n > 0 else 1)
+def _is_sealed(raw: bytes) -> bool:
+    """Whether a body claims to be a sealed object of protocol v2."""
+    with suppress(ac.EnvelopeError):
+        return load_object(raw, "the answer", ac.EnvelopeError).keys() >= _SEALED_MEMBERS
+    return False
 
 
 def _sse(plaintext: bytes) -> bytes:
     if b"\n" in plaintext or b"\r" in plaintext:  # between two tokens: in a JSON string they are escaped
         plaintext = b"\ndata: ".join(plaintext.splitlines())
     return b"data: " + plaintext + b"\n\n"
-
-
-def _read_body(body: bytes) -> Mapping[str, object]:
-    members = load_members(body, "the body", ac.LocalProtocolError)
-    asked = dict(members)
-    if len(asked) != len(members):  # of two readers one could take the first and the other the last
-        raise ac.LocalProtocolError("a member of the body stands twice")
-    return asked
-
-
-def _model(asked: Mapping[str, object]) -> str:
-    model = asked.get("model")
-    if not isinstance(model, str):
-        raise ac.LocalProtocolError("'model' of the body is missing or not a string")
-    return model
-
-
-def _model_json(model: str) -> bytes:
-    with suppress(ValueError):
-        return write_model(model)
-    raise ac.LocalProtocolError("'model' of the body holds half of a surrogate pair")
-
-
-def _stream(endpoint: Endpoint, asked: Mapping[str, object]) -> bool:
-    stream = asked.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise ac.LocalProtocolError("'stream' of the body is not a boolean")
-    if stream and not endpoint.streams:
-        raise ac.LocalProtocolError(f"{endpoint.plaintext} does not stream")
-    return bool(stream)

@@ -1,4 +1,4 @@
-"""The endpoints of protocol v1: OpenAI's path, the confidential one, and what a lock for it must hold."""
+"""The endpoints of both protocols: OpenAI's path, the confidential one, and what a lock for it must hold."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 LOCK_PATH: Final = "/v1/nodes/lock"
+KEYS_PATH: Final = "/.well-known/atoma-node-keys"
+"""Where a node publishes the keys of protocol v2."""
 DEFAULT_TOKENS: Final = 8192
 """The size of a lock, and of a request, that does not name one; for images it is that of one of 1024 x 1024."""
 DEFAULT_PIXELS: Final = 1024 * 1024

@@ -6,15 +6,18 @@ run to their end where they are called.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import atoma_crypto as ac
-from atoma_crypto._state import CLIENT, require_protocol
-from atoma_crypto._typing import NonceReuse, Protocol
-from atoma_crypto.adapters._exchange import MAX_LOCK_BYTES, Exchange, is_lock_gone, is_refusal
+from atoma_crypto._padding import PadTo
+from atoma_crypto._typing import NonceReuse, Protocol, Suite
+from atoma_crypto.adapters._exchange import Exchange, is_lock_gone, is_refusal, write_error
+from atoma_crypto.adapters._lock import MAX_LOCK_BYTES
 from atoma_crypto.adapters._targets import Paths, Route
-from atoma_crypto.adapters._wire import Async, Blocking, Wire, run_now
+from atoma_crypto.adapters._terms import DEFAULT_SUITES, EXTENSION, Origin, Terms
+from atoma_crypto.adapters._wire import WORKER_BYTES, Async, Blocking, Wire, run_now
+from atoma_crypto.attestation import Verifier
 
 if TYPE_CHECKING:
     import httpx  # for its types alone; httpx2 has the same classes under the same names
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 _PAUSES: Final = (0.1, 0.4)
 """Seconds before each further attempt, where the lock was gone or its stack busy."""
 _REPLY_ALLOWANCE: Final = 64 << 10  # what stands around the base64 of an answer
+_JSON: Final = b"application/json"
+_STREAM: Final = b"text/event-stream"
 
 # What a request's headers say of the plaintext, and what each attempt says for itself. The hashes would betray it.
 _OF_THE_BODY: Final = frozenset(
@@ -42,6 +47,7 @@ _OF_THE_ANSWER: Final = frozenset(
 _Inner = TypeVar("_Inner")
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+_Made = TypeVar("_Made", bound="_Transport[Any]")
 
 
 class _Transport(Generic[_Inner]):
@@ -58,34 +64,47 @@ class _Transport(Generic[_Inner]):
         inner: _Inner | None = None,
         *,
         protocol: Protocol = "v1",
+        verify: Verifier | None = None,
+        suites: Sequence[Suite] = DEFAULT_SUITES,
         allow_plaintext: Collection[str] = (),
         limits: ac.Limits = ac.Limits(),  # noqa: B008 - frozen
         nonce_reuse: NonceReuse = "warn",
+        pad_to: PadTo = None,
+        retry_unknown_key: bool = True,
     ) -> None:
-        require_protocol(protocol, CLIENT)
-        if nonce_reuse not in ("warn", "error"):
-            raise ValueError(f"nonce_reuse must be 'warn' or 'error', not {nonce_reuse!r}")
-        if not isinstance(limits, ac.Limits):
-            raise TypeError(f"limits must be Limits, not {type(limits).__name__}")
-        self._paths = Paths(allow_plaintext)
-        self._protocol: Protocol = protocol
-        self._limits = limits
-        self._nonce_reuse: NonceReuse = nonce_reuse
-        self._inner: Any = getattr(self._http, self._default_inner)() if inner is None else inner
+        terms = Terms(
+            protocol=protocol,
+            verify=verify,
+            suites=suites,
+            limits=limits,
+            nonce_reuse=nonce_reuse,
+            pad_to=pad_to,
+            retry_unknown_key=retry_unknown_key,
+        )
+        paths = Paths(allow_plaintext)
+        self._begin(getattr(self._http, self._default_inner)() if inner is None else inner, terms, paths)
+
+    @classmethod
+    def of_terms(cls: type[_Made], inner: _Inner, terms: Terms) -> _Made:
+        """One on terms that are shared with others; for this package only."""
+        transport = cls.__new__(cls)
+        transport._begin(inner, terms, Paths())
+        return transport
+
+    def _begin(self, inner: Any, terms: Terms, paths: Paths) -> None:
+        self._inner, self._terms, self._paths = inner, terms, paths
 
     async def _handle(self, request: httpx.Request, wire: Wire) -> httpx.Response:
         if "target" in request.extensions:  # it would replace the path that is looked at here
             raise ac.LocalProtocolError("the extension 'target' names another path than the URL")
         route = self._paths.route(request.method, request.url.raw_path.decode("ascii"))
         if route is None:
-            return await wire.send(request)
-        limit = self._limits.max_request_bytes
+            return self._in_clear(await wire.send(request))
+        limit = self._terms.limits.max_request_bytes
         body = await wire.read(request.stream, limit)
         if body is None:
             raise ac.LocalProtocolError(f"the body is longer than {limit} bytes")
-        exchange = Exchange(
-            route.endpoint, body, protocol=self._protocol, limits=self._limits, nonce_reuse=self._nonce_reuse
-        )
+        exchange = Exchange(route.endpoint, body, self._terms)
         try:
             return await self._attempts(exchange, route, request, wire)
         except BaseException:
@@ -93,62 +112,105 @@ class _Transport(Generic[_Inner]):
             raise
 
     async def _attempts(self, exchange: Exchange, route: Route, request: httpx.Request, wire: Wire) -> httpx.Response:
-        for pause in (*_PAUSES, None):
+        """Ask until there is an answer, or a refusal that a new lock does not help against."""
+        pauses = iter(_PAUSES)
+        unknown: httpx.Response | None = None  # a refusal that says that the key is not known
+        while True:
             asked = self._request(request, route.lock_path, exchange.lock_body(), accept="application/json")
-            answer = await wire.send(asked)
-            if await self._refused(answer, wire):
-                return answer
-            exchange.take_lock(await self._read(answer, MAX_LOCK_BYTES, wire))
-            sealed = await wire.work(len(exchange.body), exchange.seal)
+            locked = await wire.send(asked)
+            if await self._refused(locked, wire):
+                return self._in_clear(locked)
+            exchange.take_lock(await self._read(locked, MAX_LOCK_BYTES, wire))
+            if unknown is not None and exchange.offers_same_key:
+                return unknown
+            sealed = await wire.work(exchange.seal, long=len(exchange.body) >= WORKER_BYTES or not exchange.knows_key)
             accept = "text/event-stream" if exchange.stream else "application/json"
             answer = await wire.send(
                 self._request(request, route.sealed_path, sealed, accept=accept, more=exchange.headers)
             )
-            if not await self._refused(answer, wire):
-                return await self._open(exchange, answer, wire)
-            exchange.close()
-            if pause is None or not is_lock_gone(answer.status_code):
-                return answer
-            await wire.close(answer.stream)
+            taken, refusal = await self._take(exchange, answer, wire)
+            if refusal is None:
+                return taken
+            unknown = taken if exchange.knows_not_key(taken.status_code, refusal) else None
+            if unknown is not None:
+                continue
+            pause = next(pauses, None) if is_lock_gone(taken.status_code) else None
+            if pause is None:
+                return taken
+            await wire.close(taken.stream)
             await wire.sleep(pause)
-        raise AssertionError  # pragma: no cover - the last pass returns
 
     async def _refused(self, answer: httpx.Response, wire: Wire) -> bool:
+        """Whether a lock is refused."""
         try:
-            if is_refusal(answer.status_code):
-                return True
-            if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise ac.EnvelopeError("the answer is compressed, which was not asked for")
+            return self._is_refusal(answer, "v1")
         except BaseException:
             await wire.close(answer.stream)
             raise
+
+    def _is_refusal(self, answer: httpx.Response, protocol: Protocol) -> bool:
+        if is_refusal(answer.status_code, protocol):
+            return True
+        if answer.headers.get("content-encoding", "identity").lower() != "identity":
+            raise ac.EnvelopeError("the answer is compressed, which was not asked for")
         return False
 
-    async def _open(self, exchange: Exchange, answer: httpx.Response, wire: Wire) -> httpx.Response:
-        kept = [
-            (name, value) for name, value in answer.headers.raw if name.decode("latin-1").lower() not in _OF_THE_ANSWER
-        ]
-        if not exchange.stream:
-            limit = self._limits.max_response_bytes // 3 * 4 + _REPLY_ALLOWANCE
-            raw = await self._read(answer, limit, wire)
-            plaintext = await wire.work(len(raw), exchange.open, raw)
-            whole: httpx.Response = self._http.Response(
-                200,
-                headers=[*kept, (b"Content-Type", b"application/json")],
-                content=plaintext,
-                extensions=answer.extensions,
-            )
-            return whole
-        if answer.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/event-stream":
+    async def _take(
+        self, exchange: Exchange, answer: httpx.Response, wire: Wire
+    ) -> tuple[httpx.Response, bytes | None]:
+        """An answer, or a sealed error, in clear, and None; or a refusal that was in clear, and what it says.
+
+        A refusal of v1 is not read here, for it is never sealed.
+        """
+        try:
+            refused = self._is_refusal(answer, self._terms.protocol)
+            if refused and self._terms.protocol == "v1":
+                exchange.close()
+                return self._in_clear(answer), b""
+            if exchange.has_events(answer.status_code, answer.headers.get("content-type", "")):
+                return self._opened(exchange, answer, _STREAM, self._events(answer.stream, exchange)), None
+        except BaseException:
             await wire.close(answer.stream)
-            raise ac.FramingError("the answer is not an event stream")
-        stream: httpx.Response = self._http.Response(
-            200,
-            headers=[*kept, (b"Content-Type", b"text/event-stream")],
-            stream=self._events(answer.stream, exchange),
+            raise
+        limits = self._terms.limits
+        limit = limits.max_event_bytes if exchange.stream else limits.max_response_bytes // 3 * 4 + _REPLY_ALLOWANCE
+        raw = await self._read(answer, limit, wire)
+        status = 200
+        try:
+            plain = await wire.work(exchange.answer, answer.status_code, raw, long=len(raw) >= WORKER_BYTES)
+        except ac.RemoteAbortError as abort:
+            status, plain = abort.status, write_error(abort)
+        if plain is not None:
+            return self._opened(exchange, answer, _JSON, plain, status), None
+        told: httpx.Response = self._http.Response(
+            answer.status_code,
+            headers=[(name, value) for name, value in answer.headers.raw if name.lower() != b"transfer-encoding"],
+            stream=self._http.ByteStream(raw),
             extensions=answer.extensions,
         )
-        return stream
+        return self._in_clear(told), raw
+
+    def _opened(
+        self, exchange: Exchange, answer: httpx.Response, kind: bytes, body: Any, status: int = 200
+    ) -> httpx.Response:
+        """A response in clear; its `body` is bytes, or a stream of events."""
+        headers = [
+            (name, value) for name, value in answer.headers.raw if name.decode("latin-1").lower() not in _OF_THE_ANSWER
+        ]
+        if isinstance(body, bytes):
+            headers.append((b"Content-Length", b"%d" % len(body)))
+            body = self._http.ByteStream(body)
+        opened: httpx.Response = self._http.Response(
+            status,
+            headers=[*headers, (b"Content-Type", kind)],
+            stream=body,
+            extensions={**answer.extensions, EXTENSION: exchange.origin},
+        )
+        return opened
+
+    def _in_clear(self, answer: httpx.Response) -> httpx.Response:
+        answer.extensions[EXTENSION] = Origin(sealed=False, protocol=self._terms.protocol)
+        return answer
 
     async def _read(self, answer: httpx.Response, limit: int, wire: Wire) -> bytes:
         try:

@@ -18,7 +18,8 @@ from atoma_crypto.adapters._exchange import Exchange
 if TYPE_CHECKING:
     import httpx  # for its types alone: httpx2 has the same classes under the same names
 
-_WORKER_BYTES: Final = 256 << 10  # from this size on sealing or opening would hold up an event loop for too long
+WORKER_BYTES: Final = 256 << 10
+"""From this size on sealing or opening would hold up an event loop for too long."""
 
 _T = TypeVar("_T")
 
@@ -38,8 +39,8 @@ class Wire(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait."""
 
-    async def work(self, size: int, function: Callable[..., bytes], *args: bytes) -> bytes:
-        """Call what takes a while, if there are many bytes."""
+    async def work(self, function: Callable[..., _T], *args: object, long: bool) -> _T:
+        """Call what may take a while, and does so if it is `long`."""
 
 
 class Blocking:
@@ -70,7 +71,7 @@ class Blocking:
         """As in Wire."""
         time.sleep(seconds)
 
-    async def work(self, size: int, function: Callable[..., bytes], *args: bytes) -> bytes:  # noqa: ARG002 - as in Wire
+    async def work(self, function: Callable[..., _T], *args: object, long: bool) -> _T:  # noqa: ARG002 - as in Wire
         """As in Wire."""
         return function(*args)
 
@@ -103,9 +104,9 @@ class Async:
         """As in Wire."""
         await anyio.sleep(seconds)
 
-    async def work(self, size: int, function: Callable[..., bytes], *args: bytes) -> bytes:
+    async def work(self, function: Callable[..., _T], *args: object, long: bool) -> _T:
         """As in Wire."""
-        if size < _WORKER_BYTES:
+        if not long:
             return function(*args)
         return await anyio.to_thread.run_sync(function, *args)
 
@@ -121,7 +122,10 @@ def run_now(coroutine: Coroutine[Any, Any, _T]) -> _T:
 
 
 class _EventsBase:
-    """A stream's body in clear: it ends with `[DONE]` where the answer is whole, and raises where it is not."""
+    """A stream's body in clear: it ends with `[DONE]` where the answer is whole, and raises where it is not.
+
+    Raises it does too where the node has sealed an error (RemoteAbortError): a plain end would pass for the answer's.
+    """
 
     _cut: ClassVar[tuple[type[Exception], ...]]
     """The errors of the library that mean that a connection has ended before the body did."""
@@ -168,7 +172,8 @@ class Events(_EventsBase):
             part: bytes | None = next(self._parts, None)
             return part
         except self._cut:
-            pass
+            if self._exchange.whole:
+                return None
         raise ac.TruncatedStreamError("the connection ended before the stream did")  # out here: with no context
 
     def close(self) -> None:
@@ -207,7 +212,8 @@ class AsyncEvents(_EventsBase):
             part: bytes | None = await anext(self._parts, None)
             return part
         except self._cut:
-            pass
+            if self._exchange.whole:
+                return None
         raise ac.TruncatedStreamError("the connection ended before the stream did")  # out here: with no context
 
     async def aclose(self) -> None:

@@ -14,10 +14,14 @@ from anyio import create_task_group
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import atoma_crypto as ac
+from atoma_crypto._padding import PadTo
+from atoma_crypto._typing import Protocol
 from atoma_crypto.adapters._inprocess import AppModel, Caller, caller
 from atoma_crypto.adapters._paths import route_of, takes_plaintext
-from atoma_crypto.adapters._routes import BY_CONFIDENTIAL, LOCK_PATH
+from atoma_crypto.adapters._routes import BY_CONFIDENTIAL, KEYS_PATH, LOCK_PATH
 from atoma_crypto.server._http import error_response
+from atoma_crypto.server._keys import YOUNG_STORE, open_replay_cache
+from atoma_crypto.server.coalesce import Coalesce
 from atoma_crypto.server.keyfile import read_secret_key
 from atoma_crypto.server.node import create_app
 
@@ -34,12 +38,15 @@ class ConfidentialMiddleware:
     `allow_plaintext`. Websockets by these paths are refused, too. Every other route goes to the application untouched.
 
     What is not given is read from the environment: `keys` (a SecretKey, or a NodeKeyring, which then rotates when
-    somebody asks for a lock) from the file that `ATOMA_CRYPTO_KEY_FILE` names (32 bytes, as they are, in hexadecimal or
-    in base64; without it a key is made that lives in memory only, and its fingerprint is logged at INFO), `token` (the
-    one bearer token to accept; None takes any) from `ATOMA_CRYPTO_TOKEN`, `allow_plaintext` from
-    `ATOMA_CRYPTO_ALLOW_PLAINTEXT`. `signing_key` (an Ed25519 key or its seed) signs what is sent. `timeout` is how many
-    seconds the application may take for each thing that it sends. Locks, and a key that is
-    made, belong to one process: run one worker. Raises ValueError and OSError for what cannot be used.
+    somebody asks for a lock or for keys) from the file that `ATOMA_CRYPTO_KEY_FILE` names (32 bytes, as they are, in
+    hexadecimal or in base64, for both protocols; without it keys are made that live in memory only: one for v1, whose
+    fingerprint is logged at INFO, and each hour one for v2), `token` (the one bearer token to accept; None takes any)
+    from `ATOMA_CRYPTO_TOKEN`, `allow_plaintext` from `ATOMA_CRYPTO_ALLOW_PLAINTEXT`, `replay_cache` from
+    `ATOMA_CRYPTO_REPLAY`, a `redis://` URL (extra `redis`; None: in memory). `signing_key` (an Ed25519 key or its seed)
+    signs what is sent in v1. `pad_to` and `coalesce` hide lengths (docs/length-hiding.md). `timeout` is how many
+    seconds the application may take for each thing that it sends. Locks, and a key that is made, belong to one process:
+    run one worker. Several that share a key need a replay store that they share. Raises ValueError and OSError for what
+    cannot be used.
     """
 
     def __init__(
@@ -47,10 +54,14 @@ class ConfidentialMiddleware:
         app: ASGIApp,
         *,
         keys: ac.SecretKey | ac.NodeKeyring | None = None,
+        protocols: Sequence[Protocol] = ("v1", "v2"),
+        replay_cache: ac.ReplayCache | None = None,
         signing_key: ac.SigningKey | bytes | None = None,
         token: str | None = None,
         allow_plaintext: bool | None = None,
         refuse: Sequence[str] = (),
+        pad_to: PadTo = None,
+        coalesce: Coalesce | None = None,
         limits: ac.Limits | None = None,
         timeout: float = 600.0,
     ) -> None:
@@ -62,13 +73,21 @@ class ConfidentialMiddleware:
         self._app = app
         self._refuse = tuple(refuse)
         self._allow_plaintext = _allowed() if allow_plaintext is None else allow_plaintext
+        replay = os.environ.get("ATOMA_CRYPTO_REPLAY")
+        if replay_cache is None and replay is not None:
+            replay_cache = open_replay_cache(replay)
         self._node = create_app(
-            _keys() if keys is None else keys,
+            _keys(remembered=replay_cache is not None) if keys is None else keys,
             AppModel(app, limits, timeout),
             token=os.environ.get("ATOMA_CRYPTO_TOKEN") if token is None else token,
+            protocols=protocols,
             signing_key=signing_key,
+            replay_cache=replay_cache,
+            pad_to=pad_to,
+            coalesce=coalesce,
             limits=limits,
         )
+        self._routes = {LOCK_PATH, *BY_CONFIDENTIAL, *((KEYS_PATH,) if "v2" in protocols else ())}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be an ASGI application."""
@@ -80,7 +99,7 @@ class ConfidentialMiddleware:
             await self._app(scope, receive, send)
             return
         prefix, route = route_of(scope)
-        if route == LOCK_PATH or route in BY_CONFIDENTIAL:
+        if route in self._routes:
             await self._answer(scope, prefix, route, receive, send)
         elif not self._allow_plaintext and takes_plaintext(scope, self._refuse):
             refused = error_response(403, "FORBIDDEN", "Plaintext is not taken here: seal it for a confidential path")
@@ -102,12 +121,14 @@ class ConfidentialMiddleware:
             raise failure
 
 
-def _keys() -> ac.SecretKey:
+def _keys(*, remembered: bool) -> ac.SecretKey | ac.NodeKeyring:
     path = os.environ.get("ATOMA_CRYPTO_KEY_FILE")
     if path is not None:
+        if not remembered:
+            _log.warning(YOUNG_STORE)
         return read_secret_key(path)
-    keys = ac.SecretKey.generate()
-    _log.info("made a key that lives in memory only: public key %s", keys.public_key.fingerprint())
+    keys = ac.NodeKeyring(rotate_after=None)
+    _log.info("made keys that live in memory only: v1's public key is %s", keys.public_key.fingerprint())
     return keys
 
 

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import httpx2
 
+from atoma_crypto.adapters._terms import Origin
 from atoma_crypto.adapters._transport import AsyncTransport, BlockingTransport
 from atoma_crypto.adapters._wire import AsyncEvents, Events
 
-__all__ = ["AsyncConfidentialTransport", "ConfidentialTransport"]
+__all__ = ["AsyncConfidentialTransport", "ConfidentialTransport", "Origin"]
 
 _CUT = (httpx2.RemoteProtocolError, httpx2.ReadError)
 
@@ -37,8 +38,17 @@ class ConfidentialTransport(
 
     An error of the lock or of the node (4xx, 5xx) is handed on as it is; 423 and 425, which say that the lock is gone,
     only after two more attempts. What could not be verified raises a RemoteProtocolError: of a stream, in its body,
-    TruncatedStreamError if it ended before the answer did. A redirect is never followed. `nonce_reuse`: see
-    `ClientSession`. The requests' bodies are read whole, up to `limits.max_request_bytes`.
+    TruncatedStreamError if it ended before the answer did. A redirect is never followed. `nonce_reuse` and `pad_to`:
+    see `ClientSession`. The requests' bodies are read whole, up to `limits.max_request_bytes`.
+
+    With `protocol="v2"`, which accepts nothing else, `verify` must say whose keys may be sealed to, such as
+    `PinnedKeys(key)`; it may be asked by any thread. `suites` are those that are accepted, the preferred one first:
+    a router may delete what it does not like, so to require one, name it alone. An error that the node has sealed is
+    handed on with the status that it has inside, and in the middle of a stream it raises RemoteAbortError. A node that
+    does not know the key is asked again once, with another key if it has one: unless `retry_unknown_key` is False,
+    for that error comes in clear, and whoever forges it makes a request run twice.
+
+    Each response has an `Origin` as `extensions["atoma_crypto"]`: whether the node has sealed it, and whose it is.
 
     Give proxies and certificates to `inner`: `proxy=` or `mounts=` of the client would lead around this transport.
     """

@@ -11,6 +11,7 @@ from atoma_crypto.cli import demo, doctor, gateway, inspect, keygen, node, vecto
 
 # What a sub-command imports only when it runs; the extra that brings all it needs is its own to name.
 _OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "prometheus_client", "rich", "starlette", "tomli", "uvicorn"))
+_OWN_EXTRAS = {"redis": "redis"}  # that no sub-command needs, but one of its options
 _INTERRUPTED, _BROKEN_PIPE = 128 + 2, 128 + 13  # as shells report SIGINT and SIGPIPE
 
 
@@ -37,9 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.run(arguments)
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
-        if package not in _OF_EXTRAS:
+        if package not in _OF_EXTRAS and package not in _OWN_EXTRAS:
             raise
-        sys.stderr.write(f"atoma-crypto: {package} is missing: pip install 'atoma-crypto[{arguments.extra}]'\n")
+        extra = _OWN_EXTRAS.get(package, arguments.extra)
+        sys.stderr.write(f"atoma-crypto: {package} is missing: pip install 'atoma-crypto[{extra}]'\n")
+        return 2
+    except ImportError as missing:
+        if missing.name is not None:
+            raise
+        sys.stderr.write(f"atoma-crypto: {missing}\n")  # our own, of suite X-Wing, which says what to install
         return 2
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -15,9 +15,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
+
+import atoma_crypto as ac
+from atoma_crypto._padding import PadTo
+from atoma_crypto._typing import Protocol, Suite
 
 _Table = TypeVar("_Table")
+_X25519_CHARS: Final = 44  # 32 bytes in base64
 _OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -30,7 +35,7 @@ class Kind:
     """What a value may be: `said` in an error, `toml` as TOML has it, and `read` from text, or ValueError."""
 
     said: str
-    toml: type
+    toml: type | tuple[type, ...]
     read: Callable[[str], Any]
 
 
@@ -68,11 +73,38 @@ def _boolean(text: str) -> bool:
     return text.lower() in {"true", "1"}
 
 
+def _one_of(kind: object) -> Callable[[str], str]:
+    """One of the words of a Literal."""
+    words = get_args(kind)
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return read
+
+
+def _padding(text: str) -> PadTo:
+    return "auto" if text == "auto" else _within(1, 1 << 20)(text)
+
+
+def _public_key(text: str) -> ac.PublicKey:
+    """A key has the length of its suite."""
+    suite: Suite = "X25519" if len(text) == _X25519_CHARS else "X-Wing"
+    return ac.PublicKey.from_base64(text, suite)
+
+
 TEXT: Final = Kind("a text is needed", str, str)
 FILE: Final = Kind("the path of a file is needed", str, Path)
 BOOLEAN: Final = Kind("true or false is needed", bool, _boolean)
 INTEGER: Final = Kind("an integer is needed", int, _integer)
 SECONDS: Final = Kind("a whole number of seconds from 0 to 86400 is needed", int, _within(0, 86400))
+MILLISECONDS: Final = Kind("a whole number of milliseconds from 0 to 60000 is needed", int, _within(0, 60000))
+PADDING: Final = Kind("auto, or a number of bytes from 1 to 1048576, is needed", (str, int), _padding)
+PROTOCOL: Final = Kind("v1 or v2 is needed", str, _one_of(Protocol))
+SUITE: Final = Kind(f"a suite is one of {', '.join(get_args(Suite))}", str, _one_of(Suite))
+PUBLIC_KEY: Final = Kind("a whole public key in base64 is needed, not its fingerprint", str, _public_key)
 PORT: Final = Kind("a port is a number from 0 to 65535", int, _within(0, 65535))
 
 
@@ -160,12 +192,16 @@ def _from_file(options: Mapping[str, Option], path: Path) -> dict[str, Any]:
         if option.many and type(value) is not list:
             raise ConfigError(f"{path}: {name}: an array is needed")
         items = value if option.many else [value]
-        if any(type(item) is not option.kind.toml for item in items):
+        if not all(_is_of(item, option.kind.toml) for item in items):
             raise ConfigError(f"{path}: {name}: {option.kind.said}")
         values[name] = _valued(option, [str(item) for item in items], f"{path}: {name}")
         if option.secret and readable:
             sys.stderr.write(f"atoma-crypto: {path} holds {name}, and others can read it: chmod 600 {path}\n")
     return values
+
+
+def _is_of(item: object, types: type | tuple[type, ...]) -> bool:
+    return type(item) in (types if isinstance(types, tuple) else (types,))  # exactly: true is no integer
 
 
 def _read_toml(path: Path) -> tuple[dict[str, Any], bool]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# What HTTP and protocol v1 write in clear, whatever is said: these words prove nothing where they turn up.
+# What HTTP and both protocols write in clear, whatever is said: these words prove nothing where they turn up.
 _FRAME = """
 POST /v1/nodes/lock HTTP/1.1  POST /v1/confidential/chat/completions HTTP/1.1
 host accept: text/event-stream */* accept-encoding: gzip, deflate, br, zstd connection: keep-alive close
@@ -15,13 +15,15 @@ user-agent: python-httpx authorization: Bearer demo content-type: application/js
 content-length
 HTTP/1.1 200 OK cache-control: no-cache transfer-encoding: chunked
 {"model":"eliza"} {"public_key","node_small_id","stack_entry_digest":null,"stack_small_id"}
+"keys":[{"key_id","suite":"X25519","public_key","not_after","evidence":null}]
+{"ciphertext","enc","endpoint","key_id","model_name","sent_at","v"}  data: {"flag","salt"}
 {"ciphertext","client_dh_public_key","model_name","node_dh_public_key","nonce","num_compute_units"
 "plaintext_body_hash","salt","stack_small_id","stream":true}
 data: {"ciphertext","nonce","usage":{"prompt_tokens","completion_tokens","total_tokens"}
 "signature","response_hash"}
 """
 _WORD = re.compile(r"[^\W\d_]+")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}={0,2}")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}={0,2}|[A-Za-z0-9+/]{11}=")  # the shortest are v2's key ids: 8 bytes
 _CHUNK_SIZE = re.compile(rb"^[0-9a-f]+\r$", re.MULTILINE)  # HTTP's, in hexadecimal: some of them are words
 
 # In that much random text a shorter word would turn up by itself now and then.

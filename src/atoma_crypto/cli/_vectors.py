@@ -145,7 +145,8 @@ def _records(vector: Vector) -> Iterator[str]:
     if base != _hex(vector, "base"):
         yield "base"
     aes = hazmat.AES256GCM(key)
-    for record in vector["records"]:
+    opener = ac.Opener(exported, _hex(vector, "enc"), _hex(vector, "salt"))
+    for number, record in enumerate(vector["records"]):
         index, usage = record["index"], record["usage"]
         nonce = (int.from_bytes(base, "big") ^ index).to_bytes(12, "big")
         numbers = () if usage is None else tuple(usage[name] for name in _USAGE)
@@ -156,10 +157,14 @@ def _records(vector: Vector) -> Iterator[str]:
         if aes.seal(nonce, plaintext, aad) != sealed:
             yield f"ciphertext of record {index}"
         try:
-            if aes.open(nonce, sealed, aad) != plaintext:
+            opened = [aes.open(nonce, sealed, aad)]
+            if index == number:  # an Opener takes them in their order, none left out
+                opened.append(opener.open(sealed, flag=record["flag"], usage=usage))
+            if any(text != plaintext for text in opened):
                 yield f"plaintext of record {index}"
-        except ac.AuthenticationError:
+        except (ac.AuthenticationError, ac.LocalProtocolError):
             yield f"record {index} does not open"
+    opener.close()
 
 
 def _reply(vector: Vector, received: bytes, stream: bool, expect: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from atoma_crypto._typing import Protocol
 from atoma_crypto.cli._leak import DECODED_LETTERS, RAW_LETTERS, Search
 from atoma_crypto.cli._wire import Sight, parsed
 
@@ -63,14 +64,15 @@ def opening() -> RenderableType:
     return Panel(way, title=title, title_align="left", box=box.ROUNDED, style="bold", border_style=QUIET)
 
 
-def locked(reply: Mapping[str, object], fingerprint: str) -> RenderableType:
+def locked(offer: Mapping[str, object], stack_small_id: object, fingerprint: str) -> RenderableType:
     """Show the lock: the one exchange that is wholly in clear."""
     return Text.assemble(
         ("lock  ", "bold"),
         ("the router sees ", QUIET),
-        (f"public_key {_shown(str(reply.get('public_key')))}", CLEAR),
+        (f"public_key {_shown(str(offer.get('public_key')))}", CLEAR),
         ("\n      and ", QUIET),
-        (f"stack_small_id {reply.get('stack_small_id')}", CLEAR),
+        (f"key_id {_shown(str(offer.get('key_id')))}, suite {_shown(str(offer.get('suite')))}", CLEAR),
+        (f", stack_small_id {_shown(str(stack_small_id))}", CLEAR),
         ("\n      the client knows this key by its fingerprint: ", QUIET),
         (f"{fingerprint[:24]}…\n", CLIENT),
     )
@@ -104,13 +106,29 @@ def event(data: bytes, plaintext: bytes) -> RenderableType:
     )
 
 
-def in_clear() -> RenderableType:
-    """Say what protocol v1 does not hide."""
-    return Text.assemble(
-        ("In clear in v1: ", f"bold {CLEAR}"),
-        ("model_name, stack_small_id, every length and moment, usage, and an unkeyed hash of each ", CLEAR),
-        ("plaintext (plaintext_body_hash, response_hash): who guesses a text can confirm it.", CLEAR),
-    )
+_IN_CLEAR = {
+    "v2": (
+        "In clear in v2: ",
+        "endpoint, model_name, stack_small_id, key_id, sent_at, usage, every length and moment. No hash of a text "
+        "stands there. Order and end are sealed: whoever changes, moves or cuts an event is found out.",
+    ),
+    "v1": (
+        "In clear in v1: ",
+        "model_name, stack_small_id, every length and moment, usage, and an unkeyed hash of each plaintext "
+        "(plaintext_body_hash, response_hash): who guesses a text can confirm it.",
+    ),
+}
+
+
+def in_clear(protocol: Protocol) -> RenderableType:
+    """Say what a protocol does not hide."""
+    title, told = _IN_CLEAR[protocol]
+    return Text.assemble((title, f"bold {CLEAR}"), (told, CLEAR))
+
+
+def older() -> RenderableType:
+    """Say that what follows is v1."""
+    return Text("\nThe same node serves clients of protocol v1 beside it, with a key of its own:\n", QUIET)
 
 
 def verdict(result: Search, recorded_len: int) -> RenderableType:
@@ -138,12 +156,13 @@ def _said(who: str, text: str) -> Text:
 
 def _request(sight: Sight) -> Text:
     seen = sight.request
+    v1 = "plaintext_body_hash" in seen
+    by = f"hash {_head(seen.get('plaintext_body_hash'), 15)}" if v1 else f"sent_at {seen.get('sent_at', '')}"
     return Text.assemble(
         (f"{sight.line}\n", CLEAR),
         (_shown(f"model_name {seen.get('model_name', '')}\n"), CLEAR),
-        (f"stack_small_id {seen.get('stack_small_id', '')}\n", CLEAR),
-        (f"{sight.request_len:,} bytes, ", CLEAR),
-        (f"hash {_head(seen.get('plaintext_body_hash'), 15)}\n", CLEAR),
+        (_shown(f"stack_small_id {seen.get('stack_small_id', '')}\n"), CLEAR),
+        (_shown(f"{sight.request_len:,} bytes, {by}\n"), CLEAR),
         (_head(seen.get("ciphertext"), 112), ROUTER),
     )
 

@@ -15,8 +15,8 @@ def add_parser(subparsers: SubParsers) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="hold a confidential chat and show what a router sees of it",
-        description="Start a node on loopback and hold three turns of a streamed conversation with it, "
-        "through a proxy that records every byte. Show side by side what the client reads and what the "
+        description="Start a node on loopback and hold a streamed conversation with it, three turns of protocol v2 and "
+        "then one of v1, through a proxy that records every byte. Show side by side what the client reads and what the "
         "router between the two sees. Fails if a word of the conversation is among the recorded bytes.",
     )
     parser.add_argument("--chat", action="store_true", help="keep the prompt open afterwards")

@@ -10,8 +10,9 @@ import re
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import atoma_crypto as ac
 from atoma_crypto import _core, hazmat
+from atoma_crypto._typing import Protocol, Suite
 from atoma_crypto.server.keyfile import read_secret_key
 
 if TYPE_CHECKING:
@@ -33,9 +35,12 @@ _EXTRAS = {
     "asgi": ("anyio", "starlette"),
     "sdk": ("httpx", "pydantic"),
     "server": ("anyio", "httpx", "prometheus_client", "starlette", "uvicorn"),
+    "pq": ("cryptography",),
+    "redis": ("redis",),
     "cli": ("anyio", "h11", "httpx", "prometheus_client", "rich", "starlette", "uvicorn"),
 }
 _GOOD = "good"
+_ADMITTED_SECONDS = 600  # so that a store that was started just now takes it, too
 _PLAINTEXT, _AAD = bytes(range(256)) * 4, b"atoma-crypto"
 
 
@@ -49,6 +54,12 @@ def add_parser(subparsers: SubParsers) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--key", metavar="FILE", type=Path, help="also see whether a node could read this key file")
+    parser.add_argument(
+        "--replay",
+        metavar="URL",
+        default=os.environ.get("ATOMA_CRYPTO_REPLAY"),
+        help="also admit a request at this Redis, once and not twice (ATOMA_CRYPTO_REPLAY)",
+    )
     parser.set_defaults(run=run, extra="server")
 
 
@@ -63,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         },
         "cpu": _cpu(),
         "extras": {name: _extra(modules) for name, modules in _EXTRAS.items()},
-        "checks": {name: _outcome(check) for name, check in _checks(arguments.key)},
+        "checks": {name: _outcome(check) for name, check in _checks(arguments)},
     }
     healthy = all(outcome == _GOOD for outcome in found["checks"].values())
     found["healthy"] = healthy
@@ -125,22 +136,30 @@ def _extra(modules: tuple[str, ...]) -> str:
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
 
-def _checks(key: Path | None) -> Iterator[tuple[str, Callable[[], None]]]:
+def _checks(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "self-test at start", lambda: _must(_core.self_test_failure() == "")  # else nothing would have started
     yield "backends agree", _backends
-    yield "both ends, v1", _exchange
+    yield "both ends, v1", lambda: _exchange("v1")
+    yield "both ends, v2", lambda: _exchange("v2")
+    with suppress(ImportError):
+        ac.SecretKey.generate("X-Wing").close()  # is the extra there, and new enough?
+        yield "both ends, v2 X-Wing", lambda: _exchange("v2", "X-Wing")
     if hasattr(os, "fork"):
         yield "fork is noticed", _fork  # while there is no other thread, or Python warns of it
     yield "threads are kept apart", _threads
-    if key is not None:
-        yield "key file", lambda: read_secret_key(key).close()
+    if arguments.key is not None:
+        yield "key file", lambda: read_secret_key(arguments.key).close()
+    if arguments.replay is not None:
+        yield "replay store", lambda: _replay_store(arguments.replay)
 
 
 def _outcome(check: Callable[[], None]) -> str:
     try:
         check()
-    except (OSError, ValueError) as error:  # of the key file, which says what is to be done
+    except (OSError, ValueError, ac.ReplayStoreError) as error:  # of what was named, and says what is to be done
         return f"{error}"
+    except ModuleNotFoundError as missing:
+        return f"{missing.name} is missing"
     except Exception as error:  # noqa: BLE001 - whatever it is, the installation is what is wrong
         return f"failed: {type(error).__name__}"
     return _GOOD
@@ -167,23 +186,34 @@ def _backends() -> None:
     _must(len(sealed) == 1)
 
 
-def _pair() -> tuple[ac.ClientSession, ac.NodeSession]:
-    with ac.NodeKeyring() as keys:
-        client = ac.ClientSession(keys.public_key, model="doctor", stack_small_id=0, protocol="v1")
+def _pair(protocol: Protocol = "v1", suite: Suite = "X25519") -> tuple[ac.ClientSession, ac.NodeSession]:
+    with ac.NodeKeyring(suites=(suite,)) as keys:
+        key = keys.offers()[0 if protocol == "v1" else 1].public_key
+        client = ac.ClientSession(key, model="doctor", stack_small_id=0, protocol=protocol)
         node = ac.NodeSession(keys)
         envelope = client.seal_request(b'{"stream":true}', stream=True)
-        keys.rotate()
+        keys.rotate(protocol, suite)
         _must(node.open_request(envelope).body == b'{"stream":true}')
     return client, node
 
 
-def _exchange() -> None:
-    client, node = _pair()
+def _exchange(protocol: Protocol, suite: Suite = "X25519") -> None:
+    client, node = _pair(protocol, suite)
     with client, node:
-        client.receive_data(node.seal_chunks([b"one", b"two"]) + node.seal_chunk(_PLAINTEXT))
+        client.receive_data(node.seal_chunks([b"one", b"two"]) + node.seal_chunk(_PLAINTEXT) + node.finish())
         client.receive_eof()
-        chunks = [event.plaintext for event in client.events() if isinstance(event, ac.Chunk)]
-        _must(chunks == [b"one", b"two", _PLAINTEXT])
+        *events, end = client.events()
+        chunks = [event.plaintext for event in events if isinstance(event, ac.Chunk)]
+        _must(chunks == [b"one", b"two", _PLAINTEXT] and isinstance(end, ac.EndOfStream))
+
+
+def _replay_store(url: str) -> None:
+    """It admits once, and not twice. What this leaves there goes by itself."""
+    from atoma_crypto.adapters.redis import RedisReplayCache  # noqa: PLC0415 - the extra may be missing
+
+    with closing(RedisReplayCache(url)) as cache:
+        request_id, expires_at = os.urandom(32), time.time() + _ADMITTED_SECONDS
+        _must(cache.admit(request_id, expires_at) and not cache.admit(request_id, expires_at))
 
 
 def _threads() -> None:

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import atoma_crypto as ac
-from atoma_crypto.cli._config import BOOLEAN, FILE, INTEGER, PORT, SECONDS, TEXT, Option, add_options, load
+from atoma_crypto._padding import PadTo
+from atoma_crypto._typing import Protocol, Suite
+from atoma_crypto.cli._config import (
+    BOOLEAN,
+    FILE,
+    INTEGER,
+    MILLISECONDS,
+    PADDING,
+    PORT,
+    PROTOCOL,
+    SECONDS,
+    SUITE,
+    TEXT,
+    Option,
+    add_options,
+    load,
+)
 from atoma_crypto.cli._serve import serve, url_of
 from atoma_crypto.server.keyfile import read_secret_key, read_signing_key
 from atoma_crypto.server.listener import listen
 
 if TYPE_CHECKING:
+    from atoma_crypto.server._keys import Published
     from atoma_crypto.server.model import Model
 
     # generic in the stubs alone, so that this name is good for annotations only
@@ -35,6 +53,8 @@ class Settings:
         str | None,
         Option(TEXT, "the one bearer token to accept; without it any is accepted", secret=True),
     ] = field(default=None, repr=False)
+    protocols: Annotated[tuple[Protocol, ...], Option(PROTOCOL, "protocols to speak", "P", many=True)] = ("v1", "v2")
+    suites: Annotated[tuple[Suite, ...], Option(SUITE, "suites of v2 to have keys for", "S", many=True)] = ("X25519",)
     sign_key: Annotated[
         Path | None,
         Option(
@@ -43,11 +63,30 @@ class Settings:
     ] = None
     key_file: Annotated[
         Path | None,
-        Option(FILE, "the node's X25519 secret key, as `keygen` writes it; without it a new one is made", "FILE"),
+        Option(FILE, "v1's secret key, as `keygen` writes it; without it a new one is made", "FILE"),
     ] = None
+    static: Annotated[
+        bool,
+        Option(
+            BOOLEAN,
+            "the key of --key-file is v2's too, and stays: for who pins or shares it",
+        ),
+    ] = False
     rotate_seconds: Annotated[
         int,
-        Option(SECONDS, "replace the key so often, and open what was sealed to it for 300 seconds more; 0: never", "N"),
+        Option(
+            SECONDS,
+            "replace keys so often; what was sealed to one is opened 300 seconds longer; 0: v2's each hour, v1's never",
+            "N",
+        ),
+    ] = 0
+    replay: Annotated[
+        str | None,
+        Option(TEXT, "redis:// URL of what remembers v2's requests; without it, this process", "URL", secret=True),
+    ] = field(default=None, repr=False)
+    pad_to: Annotated[PadTo, Option(PADDING, "pad what is sealed: auto, or a multiple of that many bytes", "N")] = None
+    coalesce_milliseconds: Annotated[
+        int, Option(MILLISECONDS, "join the text of streams for so long, 256 characters at most; 0: do not", "N")
     ] = 0
     max_request_bytes: Annotated[int, Option(INTEGER, "longest sealed request", "N")] = ac.Limits().max_request_bytes
     metrics: Annotated[bool, Option(BOOLEAN, "answer GET /metrics in Prometheus' text")] = False
@@ -73,42 +112,93 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted. Says first where it listens, its key's fingerprint, who answers and who may ask."""
     import uvicorn  # noqa: F401, PLC0415 - the extra may be missing, and then main() says so before it listens
 
-    from atoma_crypto.server.node import create_app  # noqa: PLC0415 - needs the extra too
+    from atoma_crypto.server._keys import Published, open_replay_cache  # noqa: PLC0415 - needs the extra too
+    from atoma_crypto.server.coalesce import Coalesce  # noqa: PLC0415 - the same
+    from atoma_crypto.server.node import create_app  # noqa: PLC0415 - the same
 
     with ExitStack() as held:
         try:
             settings = load(Settings, arguments)
             sign_key = settings.sign_key
             signing_key = None if sign_key is None else held.enter_context(read_signing_key(sign_key))
-            keys = held.enter_context(_keys(settings))
+            keys = _keys(settings)
+            held.callback(keys.close)
+            replay_cache = None if settings.replay is None else open_replay_cache(settings.replay)
+            if replay_cache is not None:
+                held.callback(replay_cache.close)
+            joined = settings.coalesce_milliseconds
             listener = held.enter_context(listen(settings.host, settings.port))
             app = create_app(
                 keys,
                 _model(settings),
                 token=settings.token,
+                protocols=settings.protocols,
                 signing_key=signing_key,
+                replay_cache=replay_cache,
+                pad_to=settings.pad_to,
+                coalesce=Coalesce(joined / 1000) if joined else None,
                 max_request_bytes=settings.max_request_bytes,
                 metrics=settings.metrics,
             )
         except (OSError, ValueError) as error:
             sys.stderr.write(f"atoma-crypto node: {error}\n")
             return 2
+        published = Published(keys, settings.protocols, time.time)
         said = (
-            f"listening on {url_of(listener)} (public key {keys.public_key.fingerprint()})\n"
+            f"listening on {url_of(listener)} {_named(published)}\n"
             f"answers come from {settings.upstream or 'eliza, the built-in model'}\n"
             f"a bearer token is needed, and {'any will do' if settings.token is None else 'only one will do'}; "
-            f"replies are {'not signed' if signing_key is None else 'signed'}; "
-            f"the key {f'is replaced after {settings.rotate_seconds} s' if settings.rotate_seconds else 'stays'}\n"
+            f"replies are {'not signed' if signing_key is None else 'signed'}; {_rotation(settings)}\n"
+            f"{_remembered(settings)}"
         )
         serve(app, listener, said, shutdown_seconds=settings.shutdown_seconds)
     return 0
 
 
-def _keys(settings: Settings) -> ac.NodeKeyring:
+def _keys(settings: Settings) -> ac.SecretKey | ac.NodeKeyring:
+    path = settings.key_file
+    if "v2" in settings.protocols and not settings.suites:
+        raise ValueError("v2 needs a suite")
+    if settings.static:
+        if path is None or settings.rotate_seconds or len(settings.suites) != 1:
+            raise ValueError("--static needs a --key-file, one suite, and no --rotate-seconds")
+        return read_secret_key(path, settings.suites[0])
     rotate_after = settings.rotate_seconds or None
-    if settings.key_file is None:
-        return ac.NodeKeyring(rotate_after=rotate_after)
-    return ac.NodeKeyring.from_key(read_secret_key(settings.key_file), rotate_after=rotate_after)
+    if path is None:
+        return ac.NodeKeyring(rotate_after=rotate_after, suites=settings.suites)
+    if "v1" not in settings.protocols:
+        raise ValueError("without --static a --key-file is v1's alone")
+    return ac.NodeKeyring.from_key(read_secret_key(path), rotate_after=rotate_after, suites=settings.suites)
+
+
+def _named(published: Published) -> str:
+    """The keys by their fingerprints, which are for people to compare; a line for each of v2."""
+    v1, v2 = published.v1_key(), published.offers()
+    lines = [f"(public key {(v1 or v2[0].public_key).fingerprint()})"]
+    lines += [f"v2's public key is {offer.public_key.fingerprint()} ({offer.public_key.suite})" for offer in v2]
+    return "\n".join(lines)
+
+
+def _rotation(settings: Settings) -> str:
+    if settings.static:
+        return "the key stays"
+    if settings.rotate_seconds:
+        return f"the keys are replaced after {settings.rotate_seconds} s"
+    return " and ".join(said for protocol, said in _STAYS.items() if protocol in settings.protocols)
+
+
+_STAYS = {"v1": "v1's key stays", "v2": "v2's are replaced each hour"}
+
+
+def _remembered(settings: Settings) -> str:
+    """What is to be known of v2's requests at the start."""
+    if "v2" not in settings.protocols:
+        return ""
+    if settings.replay is not None:
+        return "requests of v2 are remembered in Redis: 503 until 90 seconds after it was started\n"
+    if settings.static:
+        return "the key is older than what remembers v2's requests: 503 for a minute to all of them\n"
+    return ""
 
 
 def _model(settings: Settings) -> Model:

@@ -12,15 +12,17 @@ import httpx
 class APIError(Exception):
     """The proxy or the node answered with a status of 4XX or 5XX.
 
-    `body` is at most its first 64 KiB. It came in clear and nothing vouches for it, so the text of the exception
-    shows no more of it than the error's code.
+    `body` is at most its first 64 KiB; the text of the exception shows no more of it than the error's code. Unless
+    `sealed`, status and body came in clear and nothing vouches for them. `sealed` says that the node has sealed both
+    for this request (protocol v2): they are authentic, and it has admitted the request. `headers` never are.
     """
 
-    def __init__(self, status_code: int, body: str, headers: httpx.Headers) -> None:
-        super().__init__(status_code, body, headers)
+    def __init__(self, status_code: int, body: str, headers: httpx.Headers, sealed: bool = False) -> None:
+        super().__init__(status_code, body, headers, sealed)
         self.status_code = status_code
         self.body = body
         self.headers = headers
+        self.sealed = sealed
 
     @property
     def code(self) -> str | None:
@@ -45,6 +47,6 @@ class APIServerError(APIError):
     """5XX: the proxy, the node or the model failed."""
 
 
-def api_error(status_code: int, body: str, headers: httpx.Headers) -> APIError:
+def api_error(status_code: int, body: str, headers: httpx.Headers, *, sealed: bool) -> APIError:
     """The error of the class that the status, of 400 or more, belongs to."""
-    return (APIClientError if status_code < 500 else APIServerError)(status_code, body, headers)
+    return (APIClientError if status_code < 500 else APIServerError)(status_code, body, headers, sealed)

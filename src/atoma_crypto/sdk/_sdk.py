@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import httpx
 
 import atoma_crypto as ac
-from atoma_crypto._typing import NonceReuse, Protocol
+from atoma_crypto._padding import PadTo
+from atoma_crypto._typing import NonceReuse, Protocol, Suite
+from atoma_crypto.adapters._terms import DEFAULT_SUITES, Terms
+from atoma_crypto.attestation import Verifier
 from atoma_crypto.sdk._endpoints import (
     ConfidentialChat,
     ConfidentialCompletions,
@@ -29,7 +32,9 @@ class AtomaSDK:
     `ATOMASDK_BEARER_AUTH` is taken. `timeout_ms`: milliseconds that each step on the connection may take; None leaves
     it to the client, whose own default here is 10 minutes, and 10 seconds to connect. `retry_config`: when to ask
     again; None is never. `client` and `async_client` are an `httpx.Client` and an `httpx.AsyncClient` of yours: all
-    goes through them, sealed, and they stay yours to close. For `nonce_reuse` and `limits` see `ClientSession`.
+    goes through them, sealed, and they stay yours to close. `protocol`, `verify`, `suites`, `pad_to` and
+    `retry_unknown_key`: see `atoma_crypto.adapters.httpx.ConfidentialTransport`; `nonce_reuse` and `limits`: see
+    `ClientSession`.
 
     Use it in a `with` block, or an `async with` block for the methods that end in `_async`. Calls of many threads or
     tasks at once are fine.
@@ -45,17 +50,27 @@ class AtomaSDK:
         retry_config: RetryConfig | None = None,
         timeout_ms: int | None = None,
         protocol: Protocol = "v1",
+        verify: Verifier | None = None,
+        suites: Sequence[Suite] = DEFAULT_SUITES,
         nonce_reuse: NonceReuse = "warn",
         limits: ac.Limits = ac.Limits(),  # noqa: B008 - frozen
+        pad_to: PadTo = None,
+        retry_unknown_key: bool = True,
     ) -> None:
         settings = Settings(
             bearer_auth=bearer_auth,
             server_url=server_url or DEFAULT_SERVER_URL,
             retry_config=retry_config,
             timeout_ms=timeout_ms,
-            protocol=protocol,
-            nonce_reuse=nonce_reuse,
-            limits=limits,
+            terms=Terms(
+                protocol=protocol,
+                verify=verify,
+                suites=suites,
+                limits=limits,
+                nonce_reuse=nonce_reuse,
+                pad_to=pad_to,
+                retry_unknown_key=retry_unknown_key,
+            ),
         )
         self._own_client: httpx.Client | None = None
         self._own_async_client: httpx.AsyncClient | None = None

@@ -12,7 +12,7 @@ import anyio
 import httpx
 
 import atoma_crypto as ac
-from atoma_crypto._typing import NonceReuse, Protocol
+from atoma_crypto.adapters._terms import EXTENSION, Terms
 from atoma_crypto.adapters.httpx import AsyncConfidentialTransport, ConfidentialTransport
 from atoma_crypto.sdk._call import Call
 from atoma_crypto.sdk._checks import write_body
@@ -55,9 +55,7 @@ class Settings:
     server_url: str
     retry_config: RetryConfig | None
     timeout_ms: int | None
-    protocol: Protocol
-    nonce_reuse: NonceReuse
-    limits: ac.Limits
+    terms: Terms
 
 
 class Sender:
@@ -67,13 +65,8 @@ class Sender:
         self._settings = settings
         self._client = client
         self._async_client = async_client
-        protocol, limits, nonce_reuse = settings.protocol, settings.limits, settings.nonce_reuse
-        self._transport = ConfidentialTransport(
-            _Through(client), protocol=protocol, limits=limits, nonce_reuse=nonce_reuse
-        )
-        self._async_transport = AsyncConfidentialTransport(
-            _AsyncThrough(async_client), protocol=protocol, limits=limits, nonce_reuse=nonce_reuse
-        )
+        self._transport = ConfidentialTransport.of_terms(_Through(client), settings.terms)
+        self._async_transport = AsyncConfidentialTransport.of_terms(_AsyncThrough(async_client), settings.terms)
 
     def whole(self, call: Call, model: type[ModelT]) -> ModelT:
         """The answer to a call that is not streamed."""
@@ -93,12 +86,12 @@ class Sender:
 
     def stream(self, call: Call, model: type[ModelT]) -> EventStream[ModelT]:
         """The answer to a call that is streamed, once it has begun."""
-        return EventStream(self._send(call, "text/event-stream"), model, self._settings.limits.max_event_bytes)
+        return EventStream(self._send(call, "text/event-stream"), model, self._settings.terms.limits.max_event_bytes)
 
     async def stream_async(self, call: Call, model: type[ModelT]) -> EventStreamAsync[ModelT]:
         """As above."""
         response = await self._send_async(call, "text/event-stream")
-        return EventStreamAsync(response, model, self._settings.limits.max_event_bytes)
+        return EventStreamAsync(response, model, self._settings.terms.limits.max_event_bytes)
 
     def _send(self, call: Call, accept: str) -> httpx.Response:
         waits = self._waits(call)
@@ -198,4 +191,5 @@ async def _read_error_async(response: httpx.Response) -> APIError:
 
 
 def _error(response: httpx.Response, body: bytearray) -> APIError:
-    return api_error(response.status_code, body.decode(errors="replace"), response.headers)
+    sealed = response.extensions[EXTENSION].sealed
+    return api_error(response.status_code, body.decode(errors="replace"), response.headers, sealed=sealed)

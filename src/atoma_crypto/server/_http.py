@@ -13,6 +13,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler, Receive
 
+from atoma_crypto._errors import AtomaCryptoError, http_error
+
+# OpenAI's clients obey both. No answer will ever come of the same envelope; and a store that has lost what it knew, or
+# a key that is older than its store, costs a minute (docs/protocol-v2.md, section 5).
+_ADVICE: Mapping[int, Mapping[str, str]] = {409: {"x-should-retry": "false"}, 503: {"Retry-After": "60"}}
+
+
+_INTERNAL = ("INTERNAL_ERROR", "Internal server error occurred")
+
 
 class RefusalError(HTTPException):
     """A refusal with the code that its JSON shows; `message` is fixed text, never a part of the request."""
@@ -29,19 +38,25 @@ def error_response(status: int, code: str, message: str, *, headers: Mapping[str
 
 def internal_error() -> JSONResponse:
     """Write the 500 that tells nothing: the message of deployed nodes."""
-    return error_response(500, "INTERNAL_ERROR", "Internal server error occurred")
+    return error_response(500, *_INTERNAL)
 
 
-def inference_error(status: int, retry_after: str | None = None) -> JSONResponse:
-    """Write the status that inference failed with, and not a word of what failed."""
+def inference_refusal(status: int, retry_after: str | None = None) -> RefusalError:
+    """The status that inference failed with, and not a word of what failed."""
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return internal_error()
+        return RefusalError(status, *_INTERNAL)
     try:
         code = HTTPStatus(status).name
     except ValueError:  # one of the many that no standard knows
         code = "UPSTREAM_ERROR"
     headers = None if retry_after is None else {"Retry-After": retry_after}
-    return error_response(status, code, "The model did not answer this request", headers=headers)
+    return RefusalError(status, code, "The model did not answer this request", headers=headers)
+
+
+def opening_refusal(error: AtomaCryptoError) -> RefusalError:
+    """What a client is told of a request that could not be opened."""
+    status, code, message = http_error(error)
+    return RefusalError(status, code, message, headers=_ADVICE.get(status))
 
 
 def check_bearer(request: Request, token: bytes | None) -> None:

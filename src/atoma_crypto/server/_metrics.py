@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from atoma_crypto.server._reply import StreamAbortedError
+from atoma_crypto.server._counts import Counts
+from atoma_crypto.server._reply import ABORTED, StreamAbortedError
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
@@ -25,6 +26,18 @@ class Metrics:
             "atoma_crypto_requests",
             'Requests that have ended, by status: "aborted" if a stream broke off, "left" if the client did',
             ["endpoint", "status"],
+            registry=self._registry,
+        )
+        self._opened = Counter(
+            "atoma_crypto_opened",
+            "Requests that were opened and admitted, by the protocol that they speak",
+            ["endpoint", "protocol"],
+            registry=self._registry,
+        )
+        self._refusals = Counter(
+            "atoma_crypto_refusals",
+            "Sealed requests that the node has refused, by the code of its answer",
+            ["endpoint", "code"],
             registry=self._registry,
         )
         self._events = Counter(
@@ -44,9 +57,9 @@ class Metrics:
             buckets=_SECONDS,
         )
 
-    def count_events(self, endpoint: str, events: int) -> None:
-        """Add so many events that were sealed."""
-        self._events.labels(endpoint).inc(events)
+    def counts(self, endpoint: str) -> Counts:
+        """What is counted under `endpoint`."""
+        return _Counted(endpoint, opened=self._opened, refusals=self._refusals, events=self._events)
 
     def response(self) -> Response:
         """All counts, in Prometheus' text."""
@@ -54,13 +67,29 @@ class Metrics:
 
     def measured(self, endpoint: str, app: ASGIApp) -> ASGIApp:
         """The same application, and each of its requests is counted under `endpoint`."""
-        self.count_events(endpoint, 0)  # there from the start
         return _Measured(
             app,
             streams=self._streams.labels(endpoint),
             seconds=self._seconds.labels(endpoint),
             count=lambda status: self._requests.labels(endpoint, status).inc(),
         )
+
+
+class _Counted(Counts):
+    def __init__(self, endpoint: str, *, opened: Counter, refusals: Counter, events: Counter) -> None:
+        self._endpoint = endpoint
+        self._opened = opened
+        self._refusals = refusals
+        self._events = events.labels(endpoint)  # there from the start
+
+    def opened(self, protocol: str) -> None:
+        self._opened.labels(self._endpoint, protocol).inc()
+
+    def refused(self, code: str) -> None:
+        self._refusals.labels(self._endpoint, code).inc()
+
+    def sealed(self, events: int) -> None:
+        self._events.inc(events)
 
 
 class _Measured:
@@ -83,7 +112,7 @@ class _Measured:
                     self._streams.inc()
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False):
-                status = begun
+                status = "aborted" if ABORTED in scope else begun
 
         start = time.perf_counter()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from http import HTTPStatus
 
@@ -25,8 +26,9 @@ _MAX_MESSAGE_CHARS = 1000
 class FailedError(RefusalError):
     """No answer came of a request: the status, code and message that the local app gets.
 
-    `at_lock`: the node refused the lock, so the request itself was never sent. `next_node`: another may do better,
-    and `new_lock`: this one may, with a new lock.
+    `at_lock`: the node refused the lock, or its key was not accepted, so the request itself was never sent.
+    `next_node`: another may do better, and `new_lock`: this one may, with a new lock. `new_key`: this one may, if it
+    offers another key (protocol v2).
     """
 
     def __init__(
@@ -37,32 +39,24 @@ class FailedError(RefusalError):
         self.at_lock = at_lock
         self.next_node = False
         self.new_lock = False
+        self.new_key = False
 
     def __str__(self) -> str:
         return f"{self.status_code} {self.code}"  # and no message: a node's may quote the prompt, and this is for logs
 
 
 class Answer:
-    """A node's answer to one sealed request, to be read once: `whole`, or as `events` if it is a `stream`."""
+    """A node's answer to one sealed request: the whole `plaintext`, or to be read once as `events` if it is None."""
 
-    def __init__(self, exchange: Exchange, response: httpx.Response, limits: ac.Limits) -> None:
-        self.stream = exchange.stream
+    def __init__(self, exchange: Exchange, response: httpx.Response, plaintext: bytes | None) -> None:
+        self.plaintext = plaintext
+        self.url = response.url
         self._exchange = exchange
         self._response = response
-        self._max_bytes = limits.max_response_bytes // 3 * 4 + _MAX_ERROR_BYTES  # base64, and what stands around it
 
-    async def whole(self) -> bytes:
-        """The plaintext, a JSON object. FailedError."""
-        sealed = await read(self._response, self._max_bytes)
-        opened = None
-        try:
-            open_it = partial(self._exchange.open, sealed)
-            opened = await run_work(open_it) if len(sealed) >= _WORKER_BYTES else open_it()
-        except AtomaCryptoError as error:
-            failure = not_opened(error)
-        if opened is None:
-            raise failure
-        return opened
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        await self._response.aclose()
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The events in clear as they come, `data: [DONE]` at last. FailedError, then none of that is a clean end."""
@@ -76,7 +70,7 @@ class Answer:
                     self._exchange.receive(b"")
             yield self._exchange.end()
         except httpx.HTTPError as error:
-            failure = unreachable(error)
+            failure = None if self._exchange.whole else unreachable(error)
         except AtomaCryptoError as error:
             failure = not_opened(error)
         if failure is not None:
@@ -100,7 +94,48 @@ async def read(response: httpx.Response, limit: int) -> bytes:
     return bytes(received)
 
 
+async def answered(exchange: Exchange, response: httpx.Response, limits: ac.Limits) -> Answer:
+    """What a node has answered to a sealed request. FailedError, sealed by the node or not; the response is closed."""
+    status, opened = response.status_code, None
+    failure: FailedError
+    async with AsyncExitStack() as held:
+        held.push_async_exit(aclosing(response))
+        try:
+            if exchange.has_events(status, response.headers.get("content-type", "")):
+                held.pop_all()
+                return Answer(exchange, response, None)
+            # what stands around base64
+            raw = await _read(response, limits.max_response_bytes // 3 * 4 + _MAX_ERROR_BYTES)
+            open_it = partial(exchange.answer, status, raw)
+            opened = await run_work(open_it) if len(raw) >= _WORKER_BYTES else open_it()
+            if opened is None:
+                failure = refusal(response, raw)
+                failure.new_key = exchange.knows_not_key(status, raw)
+        except AtomaCryptoError as error:
+            failure = not_opened(error)
+    if opened is None:
+        raise failure
+    return Answer(exchange, response, opened)
+
+
+async def _read(response: httpx.Response, limit: int) -> bytes:
+    """The body; of a refusal as much as there is. FailedError."""
+    try:
+        return await read(response, limit)
+    except FailedError as error:
+        if response.status_code < 400:
+            failure = error
+        else:
+            return b""
+    raise failure
+
+
 async def refused(response: httpx.Response) -> FailedError:
+    """A refusal that is never sealed: of a lock, or of what goes in clear."""
+    return refusal(response, await _read(response, _MAX_ERROR_BYTES))
+
+
+def refusal(response: httpx.Response, raw: bytes) -> FailedError:
     """A node's refusal, handed on with its status, and with what it says if that is of the shape of all errors."""
     status = response.status_code
     if not 400 <= status <= 599:  # a redirect, say, which is never followed
@@ -108,8 +143,8 @@ async def refused(response: httpx.Response) -> FailedError:
     code = {known.value: known.name for known in HTTPStatus}.get(status, "INTERNAL_ERROR")
     message = f"The node refused the request with status {status}"
     try:
-        told = read_object(await read(response, _MAX_ERROR_BYTES)).get("error")
-    except (FailedError, ValueError):
+        told = read_object(raw).get("error")
+    except ValueError:
         told = None
     if isinstance(told, dict):
         if isinstance(told.get("code"), str):
@@ -140,5 +175,7 @@ def unreachable(error: httpx.HTTPError) -> FailedError:
 
 
 def not_opened(error: AtomaCryptoError) -> FailedError:
-    """What the local app is told of an answer, or of a lock, that does not hold."""
+    """What the local app is told of an error that the node has sealed, or of an answer or a lock that does not hold."""
+    if isinstance(error, ac.RemoteAbortError):
+        return FailedError(error.status, error.code, _told(error.message))
     return FailedError(502, "BAD_GATEWAY", f"The node's answer is not to be trusted: {error}")

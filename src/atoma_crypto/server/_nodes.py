@@ -16,12 +16,14 @@ import httpx
 from anyio import CancelScope
 
 import atoma_crypto as ac
-from atoma_crypto._envelope import read_request
+from atoma_crypto._envelope import load_object
 from atoma_crypto._errors import AtomaCryptoError
-from atoma_crypto._typing import NonceReuse
-from atoma_crypto.adapters._exchange import MAX_LOCK_BYTES, Exchange
+from atoma_crypto._typing import Protocol
+from atoma_crypto.adapters._exchange import Exchange
+from atoma_crypto.adapters._lock import MAX_LOCK_BYTES
 from atoma_crypto.adapters._routes import LOCK_PATH, Endpoint
-from atoma_crypto.server._node_answer import Answer, FailedError, not_opened, read, refused, unreachable
+from atoma_crypto.adapters._terms import Terms
+from atoma_crypto.server._node_answer import Answer, FailedError, answered, not_opened, read, refused, unreachable
 from atoma_crypto.server._work import run_work
 
 _log = logging.getLogger("atoma_crypto.server")
@@ -30,7 +32,7 @@ _LOCK_SECONDS = 10.0  # a lock is told at once
 _CONNECT_SECONDS = 5.0
 _KEPT_SECONDS = 2.0  # shorter than servers keep a connection, so that none is found closed under a request
 _LOCKS = 2  # taken from one node for one request, where another client was faster
-_WORKER_BYTES = 64 << 10  # from this size on opening takes longer than the way to a worker thread and back
+_WORKER_BYTES = 64 << 10  # from this size on reading a body takes longer than the way to a worker thread and back
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +41,42 @@ class RequestMetadata:
 
     `endpoint` is the confidential path, `node_address` the node's base URL as it was configured, and `node_id` what
     the lock calls it (None if it does not say). `num_compute_units` is what the lock is charged with: the envelope's,
-    or what deployed proxies take for none. `salt` is the envelope's 16 bytes.
+    or what deployed proxies take for none. `selected_stack_small_id` may be None in protocol v2.
+
+    What is new for each request is `salt` in v1, the envelope's 16 bytes, and `enc` in v2, 32 bytes or, with suite
+    X-Wing, 1120; the other one is empty. `node_x25519_public_key` is the key that it was sealed to, of whatever suite.
     """
 
     endpoint: str
     node_address: str
     node_id: int | None
     num_compute_units: int
-    selected_stack_small_id: int
+    selected_stack_small_id: int | None
     salt: bytes
     node_x25519_public_key: ac.PublicKey
     model_name: str
+    protocol: Protocol = "v1"
+    enc: bytes = b""
 
     @classmethod
     def of(cls, exchange: Exchange, sealed: bytes, node_address: str) -> RequestMetadata:
         """Read it from the lock that was taken and the envelope that was sealed under it."""
-        lock = exchange.lock
-        assert lock is not None  # noqa: S101 - for the type: nothing is sealed without one
-        envelope = read_request(sealed)
-        units = envelope.num_compute_units
+        lock, origin = exchange.lock, exchange.origin
+        assert lock is not None  # noqa: S101 - for the types: nothing is sealed without one
+        assert origin.public_key is not None  # noqa: S101 - the same
+        envelope = load_object(sealed, "the envelope", ac.EnvelopeError)
+        units = envelope.get("num_compute_units")
         return cls(
             endpoint=exchange.endpoint.confidential,
             node_address=node_address,
             node_id=lock.node_small_id,
             num_compute_units=exchange.endpoint.default_units if units is None else units,
-            selected_stack_small_id=envelope.stack_small_id,
-            salt=b64decode(envelope.salt),
-            node_x25519_public_key=ac.PublicKey.from_base64(envelope.node_public.decode()),
-            model_name=envelope.model,
+            selected_stack_small_id=envelope["stack_small_id"],
+            salt=b64decode(envelope.get("salt", "")),
+            node_x25519_public_key=origin.public_key,
+            model_name=envelope["model_name"],
+            protocol=origin.protocol,
+            enc=b64decode(envelope.get("enc", "")),
         )
 
 
@@ -82,8 +92,7 @@ class Nodes:
         urls: Sequence[str],
         *,
         token: str | None,
-        limits: ac.Limits,
-        nonce_reuse: NonceReuse,
+        terms: Terms,
         timeout: float,
         tls: ssl.SSLContext | None,
         seen: Callable[[RequestMetadata], object] | None,
@@ -92,8 +101,7 @@ class Nodes:
         if not self._addresses:
             raise ValueError("no node is named")
         self._token = token
-        self._limits = limits
-        self._nonce_reuse = nonce_reuse
+        self._terms = terms
         self._seen = seen
         self._turn = count()
         self._lock_timeout = min(timeout, _LOCK_SECONDS)
@@ -119,17 +127,17 @@ class Nodes:
         Another node is asked where one cannot be connected to, has no lock or answers 503; a request that may have
         been taken is not sent twice.
         """
-        make = partial(Exchange, endpoint, body, limits=self._limits, nonce_reuse=self._nonce_reuse)
+        make = partial(Exchange, endpoint, body, self._terms)
         with closing(await run_work(make) if len(body) >= _WORKER_BYTES else make()) as exchange:
-            response = await self._first(exchange, self._headers(bearer))
+            answer = await self._first(exchange, self._headers(bearer))
             try:
-                yield Answer(exchange, response, self._limits)
+                yield answer
             except FailedError as failure:
-                _log.warning("an answer from %s failed: %d", response.url, failure.status_code)
+                _log.warning("an answer from %s failed: %d", answer.url, failure.status_code)
                 raise
             finally:
                 with CancelScope(shield=True):  # also when the app has left: what is cancelled must still be closed
-                    await response.aclose()
+                    await answer.aclose()
 
     async def models(self, bearer: str | None) -> bytes:
         """What `/v1/models` of the first node that can be reached says, in clear. FailedError."""
@@ -138,7 +146,7 @@ class Nodes:
             try:
                 request = self._client.build_request("GET", f"{address}/v1/models", headers=self._headers(bearer))
                 async with aclosing(await self._send(request)) as response:
-                    return await read(response, self._limits.max_request_bytes)
+                    return await read(response, self._terms.limits.max_request_bytes)
             except FailedError as error:
                 failure = error
             if not failure.next_node:
@@ -157,31 +165,38 @@ class Nodes:
         first = next(self._turn) % len(self._addresses)
         return self._addresses[first:] + self._addresses[:first]
 
-    async def _first(self, exchange: Exchange, headers: Mapping[str, str]) -> httpx.Response:
-        """The first answer with status 200 to be had."""
+    async def _first(self, exchange: Exchange, headers: Mapping[str, str]) -> Answer:
+        """The first answer to be had."""
         failure = FailedError(503, "SERVICE_UNAVAILABLE", "No node is named")
         for address in self._in_turn():
-            for _ in range(_LOCKS):
+            locks = _LOCKS
+            while locks:
                 try:
-                    return await self._attempt(exchange, address, headers)
+                    return await self._attempt(exchange, address, headers, failure if failure.new_key else None)
                 except FailedError as error:
                     failure = error
                 _log.warning("no answer from %s: %d", address, failure.status_code)
-                if not failure.new_lock:
-                    break
+                if not failure.new_key:  # which happens once to an exchange
+                    locks = locks - 1 if failure.new_lock else 0
             if not failure.next_node:
                 break
         raise failure
 
-    async def _attempt(self, exchange: Exchange, address: str, headers: Mapping[str, str]) -> httpx.Response:
-        """Take a lock, seal and post."""
+    async def _attempt(
+        self, exchange: Exchange, address: str, headers: Mapping[str, str], unknown: FailedError | None
+    ) -> Answer:
+        """Take a lock, seal and post. `unknown`: the node has said just now that it does not know the key."""
         await self._lock(exchange, address, headers)
+        if unknown is not None and exchange.offers_same_key:
+            unknown.new_key = False
+            raise unknown
         sealed = None
         try:
             sealed, metadata = await run_work(_sealed, exchange, address)
         except AtomaCryptoError as error:
             failure = not_opened(error)
         if sealed is None:
+            failure.at_lock = failure.next_node = True  # as below
             raise failure
         if self._seen is not None:
             self._seen(metadata)
@@ -192,7 +207,7 @@ class Nodes:
             content=sealed,
             headers={**headers, **exchange.headers, "Accept": accept},
         )
-        return await self._send(request)
+        return await answered(exchange, await self._post(request), self._terms.limits)
 
     async def _lock(self, exchange: Exchange, address: str, headers: Mapping[str, str]) -> None:
         request = self._client.build_request(
@@ -218,6 +233,15 @@ class Nodes:
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         """The answer, if its status is 200; it is the caller's to close. FailedError."""
+        response = await self._post(request)
+        if response.status_code == httpx.codes.OK:
+            return response
+        async with aclosing(response):
+            failure = await refused(response)
+        raise failure
+
+    async def _post(self, request: httpx.Request) -> httpx.Response:
+        """The answer, whatever its status is; it is the caller's to close. FailedError."""
         response = None
         try:
             response = await self._client.send(request, stream=True)
@@ -225,11 +249,7 @@ class Nodes:
             failure = unreachable(error)
         if response is None:
             raise failure
-        if response.status_code == httpx.codes.OK:
-            return response
-        async with aclosing(response):
-            failure = await refused(response)
-        raise failure
+        return response
 
 
 def base_url(url: str) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 
-from anyio import CancelScope
 from anyio.to_thread import run_sync
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 import atoma_crypto as ac
+from atoma_crypto._errors import AtomaCryptoError
 from atoma_crypto.adapters._routes import BY_PLAINTEXT, Endpoint
-from atoma_crypto.server._http import inference_error
+from atoma_crypto.server._counts import Counts
+from atoma_crypto.server._http import RefusalError, error_response, inference_refusal
+from atoma_crypto.server._work import close_stream
 from atoma_crypto.server.model import Answer, InferenceError, Model, Usage
 
 _log = logging.getLogger("atoma_crypto.server")
@@ -22,11 +24,16 @@ _log = logging.getLogger("atoma_crypto.server")
 # From this size on sealing takes longer than the way to a worker thread and back.
 _WORKER_BYTES = 64 << 10
 _IMAGES = BY_PLAINTEXT["/v1/images/generations"]
+_V2_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 _STREAM_START: Message = {
     "type": "http.response.start",
     "status": 200,
     "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")],
 }
+
+ABORTED = "atoma_crypto.aborted"
+"""Stands in the scope of a request whose stream has ended with v2's sealed error, which HTTP takes for a good end."""
+Stream = AsyncIterator[list[Answer]]
 
 
 class StreamAbortedError(Exception):
@@ -38,29 +45,52 @@ class StreamAbortedError(Exception):
 
 
 class _FailedError(Exception):
-    """Inference or sealing has failed, and the log says of what kind. `response` tells a client that waits still."""
+    """Inference or sealing has failed, and the log says of what kind. `refusal` is what a client may be told."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, refusal: RefusalError) -> None:
         super().__init__()
-        self.response = response
+        self.refusal = refusal
+
+
+def told(session: ac.NodeSession, refusal: RefusalError) -> Response:
+    """The refusal of a request, before any of its answer: sealed if v2 has admitted the request, and else in clear."""
+    sealed = _aborted(session, refusal)
+    if sealed is None:
+        return error_response(refusal.status_code, refusal.code, refusal.detail, headers=refusal.headers)
+    return Response(sealed, refusal.status_code, refusal.headers, "application/json")
+
+
+def _aborted(session: ac.NodeSession, refusal: RefusalError) -> bytes | None:
+    """The refusal, sealed; None where the session can seal none: v1 has none, and a seal may have failed before."""
+    try:
+        return session.abort(refusal.code, refusal.detail, refusal.status_code)
+    except AtomaCryptoError:
+        return None
 
 
 class Reply:
-    """The answer to one request that has been opened, as an ASGI application of a single use."""
+    """The answer to one request that has been opened, as an ASGI application of a single use.
+
+    `follow` is put around the model's stream.
+    """
 
     def __init__(
         self,
-        model: Model,
-        endpoint: Endpoint,
         session: ac.NodeSession,
         request: ac.Request,
-        count_events: Callable[[int], None],
+        *,
+        model: Model,
+        endpoint: Endpoint,
+        counts: Counts,
+        follow: Callable[[Stream], Stream],
     ) -> None:
         self._model = model
         self._endpoint = endpoint
         self._session = session
         self._request = request
-        self._count_events = count_events
+        self._counts = counts
+        self._follow = follow
+        self._v2 = request.protocol == "v2"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Send the sealed answer, or an error if there is none; False when a stream broke off after its start."""
@@ -69,7 +99,7 @@ class Reply:
         try:
             response = Response(await self._whole(), media_type="application/json")
         except _FailedError as failure:
-            response = failure.response
+            response = told(self._session, failure.refusal)
         await response(scope, receive, send)
         return True
 
@@ -79,63 +109,80 @@ class Reply:
             try:
                 first = await anext(batches)
             except _FailedError as failure:
-                await failure.response(scope, receive, send)
+                await told(self._session, failure.refusal)(scope, receive, send)
                 return True
             await send(_STREAM_START)
             await send({"type": "http.response.body", "body": first, "more_body": True})
+            last = b""
             try:
                 async for batch in batches:
                     await send({"type": "http.response.body", "body": batch, "more_body": True})
-            except _FailedError:
-                # An event without its end: not all that stands in between passes on that a connection was cut.
-                with suppress(OSError):
-                    await send({"type": "http.response.body", "body": b"data: ", "more_body": True})
-                return False
-        await send({"type": "http.response.body", "body": self._session.finish(), "more_body": False})
+            except _FailedError as failure:
+                refusal = failure.refusal
+                sealed = _aborted(self._session, refusal)
+                if sealed is None:
+                    # An event without its end: not all that stands in between passes on that a connection was cut.
+                    with suppress(OSError):
+                        await send({"type": "http.response.body", "body": b"data: ", "more_body": True})
+                    return False
+                scope[ABORTED] = True
+                last = sealed
+        await send({"type": "http.response.body", "body": last, "more_body": False})
         return True
 
     async def _whole(self) -> bytes:
         with _failures():
             answer = await self._model.complete(self._endpoint, self._request.body)
-            usage = None if self._endpoint is _IMAGES else answer.usage  # as deployed nodes: images show none
+            usage = None if self._endpoint is _IMAGES else self._shown(answer)  # as deployed nodes: images show none
             seal = partial(self._session.seal_response, answer.plaintext, usage=usage)
             return await _seal(seal, len(answer.plaintext))
 
     async def _batches(self) -> AsyncGenerator[bytes, None]:
-        """Seal each batch as it comes: at least one, or _FailedError."""
+        """Seal each batch as it comes, and v2's end: at least one, or _FailedError."""
         usage: Usage | None = None
         empty = True
         with _failures():
-            stream = self._model.stream(self._endpoint, self._request.body)
+            stream = self._follow(self._model.stream(self._endpoint, self._request.body))
             try:
                 async for batch in stream:
-                    for shown, plaintexts in _runs(batch, usage):
+                    for shown, plaintexts in self._runs(batch, usage):
                         usage = shown
                         seal = partial(self._session.seal_chunks, plaintexts, usage=usage)
                         events = await _seal(seal, sum(map(len, plaintexts)))
-                        self._count_events(len(plaintexts))
+                        self._counts.sealed(len(plaintexts))
                         yield events
                         empty = False
-                if empty:
-                    raise InferenceError
             finally:
-                close = getattr(stream, "aclose", None)  # an async generator has it, an iterator need not
-                if close is not None:
-                    # also when the client has left: what is cancelled then must still be closed
-                    with CancelScope(shield=True):
-                        await close()
+                await close_stream(stream)
+            if self._v2:  # whose end is proved, so that nothing at all is an answer too
+                yield self._session.finish(usage)
+            elif empty:
+                raise InferenceError
+            else:
+                self._session.finish()
 
+    def _runs(self, batch: Sequence[Answer], usage: Usage | None) -> list[tuple[Usage | None, list[bytes]]]:
+        """Split a batch into runs that show the same usage: once there is one, the last that was told."""
+        runs: list[tuple[Usage | None, list[bytes]]] = []
+        for answer in batch:
+            shown = self._shown(answer)
+            if shown is None:
+                shown = usage
+            if not runs or shown != usage:
+                runs.append((shown, []))
+                usage = shown
+            runs[-1][1].append(answer.plaintext)
+        return runs
 
-def _runs(batch: Sequence[Answer], usage: Usage | None) -> list[tuple[Usage | None, list[bytes]]]:
-    """Split a batch into runs that show the same usage: once there is one, the last that was told."""
-    runs: list[tuple[Usage | None, list[bytes]]] = []
-    for answer in batch:
-        told = usage if answer.usage is None else answer.usage
-        if not runs or told != usage:
-            runs.append((told, []))
-            usage = told
-        runs[-1][1].append(answer.plaintext)
-    return runs
+    def _shown(self, answer: Answer) -> Usage | None:
+        """The usage that stands in clear beside this answer: in v2 three numbers, if it has them, and nothing else."""
+        usage = answer.usage
+        if not self._v2 or usage is None:
+            return usage
+        counts = {name: usage.get(name) for name in _V2_USAGE}
+        if counts["completion_tokens"] is None:  # of embeddings
+            counts["completion_tokens"] = 0
+        return counts if all(type(count) is int and 0 <= count < 1 << 53 for count in counts.values()) else None
 
 
 async def _seal(seal: Callable[[], bytes], plaintext_len: int) -> bytes:
@@ -147,8 +194,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - a model may raise anything, and quote the request in it
-        told = error if isinstance(error, InferenceError) else InferenceError(500)
-        kind = f"status {told.status}" if told is error else type(error).__name__
+        failed = error if isinstance(error, InferenceError) else InferenceError(500)
+        kind = f"status {failed.status}" if failed is error else type(error).__name__
         _log.warning("inference failed: %s", kind)
-        response = inference_error(told.shown_status, told.retry_after)
-        raise _FailedError(response) from None
+        raise _FailedError(inference_refusal(failed.shown_status, failed.retry_after)) from None

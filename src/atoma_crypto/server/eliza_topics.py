@@ -7,9 +7,9 @@ TOPICS: tuple[Rule, ...] = (
         70,
         r"(?:routers?|prox(?:y|ies)|middle ?man|man in the middle)\b",
         "The router carries us without reading us. It sees the model's name, the stack's number, lengths, "
-        "token counts and a hash of each message. The words themselves are sealed.",
-        "It forwards, it counts, it bills. It could also drop or reorder pieces of an answer, and in "
-        "version 1 you would not be told: that is what version 2 is for.",
+        "token counts and, in version 1, a hash of each message. The words themselves are sealed.",
+        "It forwards, it counts, it bills. It could also drop or reorder pieces of an answer: in version 1 "
+        "nobody would tell you, in version 2 the next piece does.",
         "Treat the router as a postman who knows the weight of every letter and the language of none.",
     ),
     rule(
@@ -32,7 +32,7 @@ TOPICS: tuple[Rule, ...] = (
         67,
         r"(?:quantum|post-quantum|ml-kem|x-wing)\b",
         "Version 1 stands on X25519 alone, and a large quantum computer would undo that, even for what is "
-        "recorded today. A hybrid with ML-KEM is the second version's business.",
+        "recorded today. Version 2 has a suite called X-Wing, which adds ML-KEM to it.",
     ),
     rule(
         66,
@@ -65,6 +65,8 @@ TOPICS: tuple[Rule, ...] = (
         r"(?:replay\w*|reorder\w*|truncat\w*|duplicat\w*)\b",
         "Each piece of an answer is authentic by itself in version 1, but nothing binds their order or "
         "their end. An adapter can still notice that the finish reason never came.",
+        "Version 2 counts the pieces of an answer and seals its end, and a node of it answers each request "
+        "once, however often it comes.",
     ),
     rule(
         61,

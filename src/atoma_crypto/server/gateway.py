@@ -19,8 +19,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import atoma_crypto as ac
-from atoma_crypto._typing import NonceReuse
+from atoma_crypto._padding import PadTo
+from atoma_crypto._typing import NonceReuse, Protocol, Suite
 from atoma_crypto.adapters._routes import BY_CONFIDENTIAL, ENDPOINTS, Endpoint
+from atoma_crypto.adapters._terms import DEFAULT_SUITES, Terms
+from atoma_crypto.attestation import Verifier
 from atoma_crypto.server._http import (
     EXCEPTION_HANDLERS,
     RefusalError,
@@ -52,8 +55,13 @@ def create_app(
     token: str | None = None,
     pass_models: bool = False,
     any_host: bool = False,
+    protocol: Protocol = "v1",
+    verify: Verifier | None = None,
+    suites: Sequence[Suite] = DEFAULT_SUITES,
     limits: ac.Limits = ac.Limits(),  # noqa: B008 - frozen
     nonce_reuse: NonceReuse = "warn",
+    pad_to: PadTo = None,
+    retry_unknown_key: bool = True,
     timeout: float = 600.0,
     tls: ssl.SSLContext | None = None,
     seen: Callable[[RequestMetadata], object] | None = None,
@@ -63,15 +71,25 @@ def create_app(
     `nodes` are the base URLs of nodes, or of proxies before them, with or without `/v1`; they are asked in turn.
     `token` is the bearer token for them; None passes on what the local app sends. `pass_models` adds
     `GET /v1/models`, which is asked and answered in clear. A request whose `Host` is no name of this machine's
-    loopback is refused unless `any_host`. `limits` and `nonce_reuse` are the sessions'. `timeout` is how many seconds a
-    node may be silent: a model may think for minutes before its first word. `tls` is what nodes behind `https` must
-    satisfy; None stands for the usual authorities. `seen` is called with the metadata of each request before it is
-    sent. Raises ValueError for a URL that is not plain `http(s)://host[:port][/path]`, without nodes, and for a token
-    that is empty or not printable ASCII.
+    loopback is refused unless `any_host`. `protocol`, `verify`, `suites`, `pad_to` and `retry_unknown_key` are as those
+    of `atoma_crypto.adapters.httpx.ConfidentialTransport`, `limits` and `nonce_reuse` the sessions'. `timeout` is how
+    many seconds a node may be silent: a model may think for minutes before its first word. `tls` is what nodes behind
+    `https` must satisfy; None stands for the usual authorities. `seen` is called with the metadata of each request
+    before it is sent. Raises ValueError for a URL that is not plain `http(s)://host[:port][/path]`, without nodes, and
+    for a token that is empty or not printable ASCII; TypeError for v2 without `verify`.
     """
     if token is not None and not re.fullmatch(r"[!-~]+", token):
         raise ValueError("the token is empty or has characters that no header may have")
-    pool = Nodes(nodes, token=token, limits=limits, nonce_reuse=nonce_reuse, timeout=timeout, tls=tls, seen=seen)
+    terms = Terms(
+        protocol=protocol,
+        verify=verify,
+        suites=suites,
+        limits=limits,
+        nonce_reuse=nonce_reuse,
+        pad_to=pad_to,
+        retry_unknown_key=retry_unknown_key,
+    )
+    pool = Nodes(nodes, token=token, terms=terms, timeout=timeout, tls=tls, seen=seen)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -151,7 +169,7 @@ class _Inference:
         response: Response
         try:
             async with self._pool.ask(self._endpoint, body, request.headers.get("authorization")) as answer:
-                if answer.stream:
+                if answer.plaintext is None:
                     async with aclosing(answer.events()) as batches:
                         async for batch in batches:
                             if not started:  # only now, so that what fails before is a status
@@ -160,7 +178,7 @@ class _Inference:
                             await send({"type": "http.response.body", "body": batch, "more_body": True})
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     return True
-                response = Response(await answer.whole(), media_type="application/json")
+                response = Response(answer.plaintext, media_type="application/json")
         except ac.LocalProtocolError as error:
             response = error_response(400, "INVALID_BODY", str(error))
         except FailedError as failure:

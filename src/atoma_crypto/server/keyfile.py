@@ -11,18 +11,19 @@ from pathlib import Path
 
 import atoma_crypto as ac
 from atoma_crypto._core import ffi
+from atoma_crypto._typing import Suite
 
 _KEY_BYTES = 32
 _FILE_CAP = 1024  # no form of a key is longer, white space included
 
 
-def read_secret_key(path: str | os.PathLike[str]) -> ac.SecretKey:
-    """Read an X25519 secret key: 32 bytes, or 64 hexadecimal digits, or base64, white space around it ignored.
+def read_secret_key(path: str | os.PathLike[str], suite: Suite = "X25519") -> ac.SecretKey:
+    """Read a secret key: 32 bytes, or 64 hexadecimal digits, or base64, white space around it ignored.
 
-    ValueError: the file holds no key, and nothing of its content is shown; or it is yours and others may read it.
-    OSError: it cannot be read.
+    The file does not say of which suite its key is; one of X-Wing is the seed. ValueError: the file holds no key, and
+    nothing of its content is shown; or it is yours and others may read it. OSError: it cannot be read.
     """
-    return ac.SecretKey.from_bytes(_read(Path(path), "X25519 secret key"))  # the bytes are let go of here
+    return ac.SecretKey.from_bytes(_read(Path(path), f"{suite} secret key"), suite)  # the bytes are let go of here
 
 
 def read_signing_key(path: str | os.PathLike[str]) -> ac.SigningKey:
@@ -31,7 +32,7 @@ def read_signing_key(path: str | os.PathLike[str]) -> ac.SigningKey:
 
 
 def write_secret_key(path: str | os.PathLike[str], key: ac.SecretKey) -> None:
-    """Write a secret key to a new file, as base64 and a line feed, with mode 0600, and wait until the disk has it.
+    """Write a secret key of suite X25519 to a new file, as base64 and a line feed, with mode 0600, and sync it.
 
     FileExistsError: there is something by that name, which is left as it is. OSError: it cannot be written, and no part
     of it is left.

@@ -42,11 +42,14 @@ class LockTable:
         insort(self._locks, (max_num_tokens, now + min(timeout, MAX_TIMEOUT_SECONDS)))
         return True
 
-    def consume(self, stack_small_id: int, num_compute_units: int) -> bool:
-        """Use up one live lock of at least `num_compute_units`; False when this stack has none."""
+    def consume(self, stack_small_id: int | None, num_compute_units: int) -> bool:
+        """Use up one live lock of at least `num_compute_units`; False when this stack has none.
+
+        None, which v2 allows, names no stack, and so means the one that there is.
+        """
         self._drop_expired()
         index = bisect_left(self._locks, num_compute_units, key=itemgetter(0))
-        if stack_small_id != self.stack_small_id or index == len(self._locks):
+        if stack_small_id not in (None, self.stack_small_id) or index == len(self._locks):
             return False
         del self._locks[index]
         return True

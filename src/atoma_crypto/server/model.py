@@ -27,11 +27,13 @@ class InferenceError(Exception):
     def __init__(self, status: int = 502, *, passes: bool = False, retry_after: str | None = None) -> None:
         """Keep `status`: the upstream's own, or 502 when it answered nothing that could be used.
 
-        It reaches the client if it `passes`, and 429 always does, with `retry_after` as its header; all else is a 500.
+        It reaches the client if it `passes` and is 4xx or 5xx, and 429 always does, with `retry_after` as its header;
+        all else is a 500.
         """
         super().__init__(f"inference failed with status {status}")
         self.status = status
-        self.shown_status = status if passes or status == HTTPStatus.TOO_MANY_REQUESTS else 500
+        passes = (passes and 400 <= status <= 599) or status == HTTPStatus.TOO_MANY_REQUESTS
+        self.shown_status = status if passes else 500
         self.retry_after = retry_after
 
 

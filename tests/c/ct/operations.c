@@ -142,10 +142,81 @@ static void schedule(void) {
   MUST(same(opened, text, sizeof text));
 }
 
+static void hash(void) {
+  static uint8_t text[300], digest[AC_HASH_BYTES];
+  for (size_t len = 0; len <= sizeof text; len++) {
+    fill_secret(text, len);
+    ac_sha256(digest, text, len);
+    if (len != 0) secret(digest, sizeof digest); /* which it is already */
+  }
+}
+
+/* A message and an export through a pair of contexts; the recipient refuses a message that was changed. */
+static void converse(ac_hpke *sender, ac_hpke *recipient) {
+  uint8_t text[40], aad[13], sealed[sizeof text + AC_TAG_BYTES], opened[sizeof text], a[64], b[64];
+  fill(aad, sizeof aad);
+  for (int i = 0; i < 3; i++) {
+    fill_secret(text, sizeof text);
+    MUST(ac_hpke_seal(sender, sealed, sizeof sealed, text, sizeof text, aad, sizeof aad) == AC_OK);
+    sealed[i] ^= 1;
+    MUST(ac_hpke_open(recipient, opened, sizeof opened, sealed, sizeof sealed, aad, sizeof aad) == AC_ERR_AUTH);
+    sealed[i] ^= 1;
+    MUST(ac_hpke_open(recipient, opened, sizeof opened, sealed, sizeof sealed, aad, sizeof aad) == AC_OK);
+    MUST(same(opened, text, sizeof text));
+  }
+  MUST(ac_hpke_export(sender, a, sizeof a, aad, sizeof aad) == AC_OK);
+  MUST(ac_hpke_export(recipient, b, sizeof b, aad, sizeof aad) == AC_OK);
+  MUST(same(a, b, sizeof a));
+  MUST(ac_hpke_close(sender) == AC_OK);
+  MUST(ac_hpke_close(recipient) == AC_OK);
+}
+
+static void hpke(void) {
+  static uint8_t small_order[AC_X25519_BYTES];
+  uint8_t info[24], enc[AC_X25519_BYTES], shared[AC_HASH_BYTES], ephemeral[AC_X25519_BYTES];
+  ac_secret_key key;
+  ac_hpke sender, recipient;
+  fill(info, sizeof info);
+  MUST(ac_secret_key_generate(&key) == AC_OK);
+  fill_secret(ephemeral, sizeof ephemeral);
+  for (int given = 0; given < 2; given++) {
+    MUST(ac_hpke_setup_sender(&sender, enc, key.public_key, info, sizeof info, given ? ephemeral : NULL) == AC_OK);
+    MUST(ac_hpke_setup_recipient(&recipient, enc, &key, info, sizeof info) == AC_OK);
+    converse(&sender, &recipient);
+  }
+  MUST(ac_hpke_setup_sender(&sender, enc, small_order, info, sizeof info, NULL) == AC_ERR_KEY);
+  MUST(ac_hpke_setup_recipient(&recipient, small_order, &key, info, sizeof info) == AC_ERR_AUTH);
+  fill_secret(shared, sizeof shared);
+  MUST(ac_hpke_setup_shared(&sender, AC_SUITE_XWING, 1, shared, info, sizeof info) == AC_OK);
+  MUST(ac_hpke_setup_shared(&recipient, AC_SUITE_XWING, 0, shared, info, sizeof info) == AC_OK);
+  converse(&sender, &recipient);
+  ac_secret_key_wipe(&key);
+}
+
+/* Protocol v2's two schedules, of the KEM's shared secret and of what was exported. */
+static void v2_schedules(void) {
+  static uint8_t enc[AC_V2_MAX_ENC_BYTES];
+  uint8_t shared[AC_HASH_BYTES], key_id[AC_KEY_ID_BYTES], salt[AC_V2_SALT_BYTES], nonce[AC_NONCE_BYTES];
+  uint8_t response_secret[AC_HASH_BYTES];
+  ac_aes256gcm aes;
+  fill(key_id, sizeof key_id);
+  fill(salt, sizeof salt);
+  fill(enc, sizeof enc);
+  for (uint32_t suite = AC_SUITE_X25519; suite <= AC_SUITE_XWING; suite++) {
+    const size_t enc_len = suite == AC_SUITE_X25519 ? AC_X25519_BYTES : AC_V2_MAX_ENC_BYTES;
+    fill_secret(shared, sizeof shared);
+    MUST(aci_v2_request_schedule(&aes, nonce, response_secret, suite, shared, key_id) == AC_OK);
+    MUST(aci_v2_response_schedule(&aes, nonce, response_secret, enc, enc_len, salt) == AC_OK);
+  }
+}
+
 void operate_keys(void) {
+  hash();
   derive();
   exchange_keys();
   schedule();
+  hpke();
+  v2_schedules();
 }
 
 /* ---- protocol v1, from the keys on ---- */
