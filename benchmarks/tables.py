@@ -9,6 +9,7 @@ SIZES = ["64 KiB", "256 KiB", "1 MiB"]
 LARGE = ["65536 B in C", "1048576 B in C"]
 MASKED = "cryptography, AVX-512 hidden"
 LIMIT = "limit of 256 bits"
+FIRST = "HPKE's first message, {}"
 Row = tuple[str, str, str, str, Figure]
 
 
@@ -38,6 +39,8 @@ def asked(results: Results) -> list[Row]:
         ("open that event", f"{sdk}, `decrypt_message`", "40", "60", times("open 300", sdk, OURS)),
         ("set-up of a client", "reference", "1.35", "1.55", times("set-up of a client", "reference", OURS)),
         ("set-up of a node", "reference", "", "", times("set-up of a node", "reference", OURS)),
+        (FIRST.format("X25519"), "`cryptography`", "", "", times(FIRST.format("X25519"), "cryptography", OURS)),
+        (FIRST.format("X-Wing"), "`cryptography`", "", "", times(FIRST.format("X-Wing"), "cryptography", OURS)),
         (
             "two threads, 1 MiB chunks",
             "one thread",

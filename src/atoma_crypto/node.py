@@ -146,7 +146,12 @@ class NodeSession(Session):
             sealer = self._sealer = V2Sealer(self._limits)
         self._follow(NODE["v2"])
         opened = sealer.open_request(envelope, selected.key)
-        self._admit(selected.replay_cache if self._replay_cache is None else self._replay_cache, envelope)
+        try:
+            self._admit(selected.replay_cache if self._replay_cache is None else self._replay_cache, envelope)
+        except BaseException:
+            opened.wipe()
+            self._fail()
+            raise
         body = bytes(opened.view[: opened.len[0]])
         try:
             _envelope_v2.check_body(body, metadata.model, metadata.stream, EnvelopeError)
@@ -163,15 +168,12 @@ class NodeSession(Session):
             protocol="v2",
         )
 
-    def _admit(self, replay_cache: ReplayCache, envelope: _envelope_v2.RequestEnvelope) -> None:
-        """Once, by what `enc` was as it was received. ReplayedError; else whatever the store raises: it is final."""
-        try:
-            admitted = replay_cache.admit(hashlib.sha256(envelope.enc).digest(), envelope.metadata.sent_at + LIFETIME)
-            if admitted is not True:  # nor a store that forgets to say so
-                raise ReplayedError("the request was admitted before")
-        except BaseException:
-            self._fail()
-            raise
+    @staticmethod
+    def _admit(replay_cache: ReplayCache, envelope: _envelope_v2.RequestEnvelope) -> None:
+        """Once, by `enc` as it was received. ReplayedError; ReplayStoreError, or what else the store raises."""
+        admitted = replay_cache.admit(hashlib.sha256(envelope.enc).digest(), envelope.metadata.sent_at + LIFETIME)
+        if admitted is not True:  # nor where a store forgets to say so
+            raise ReplayedError("the request was admitted before")
 
     def seal_response(self, body: Buffer, usage: Usage | None = None) -> bytes:
         """The JSON object that answers a request which is not a stream. `usage` is shown in clear, for billing."""
