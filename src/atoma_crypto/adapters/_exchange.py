@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from contextlib import suppress
 from typing import Final
 
@@ -43,9 +44,10 @@ def is_lock_gone(status: int) -> bool:
 class Exchange:
     """One request for one of OpenAI's endpoints, and its answer.
 
-    In order: post `lock_body()` to the lock's path; `take_lock()` of the reply; post `seal()` with `headers` to the
-    endpoint's confidential path; then `open()` of the whole answer, or for a stream `receive()` of each piece and
-    `end()`. Where the node says that the lock is gone, begin again with a new lock: key, salt and nonce are then new.
+    In order: post `lock_body()` to the lock's path; `take_lock()` of the reply; both again if `needs_challenge`, once;
+    post `seal()` with `headers` to the endpoint's confidential path; then `open()` of the whole answer, or for a stream
+    `receive()` of each piece and `end()`. Where the node says that the lock is gone, begin again with a new lock: key,
+    salt and nonce are then new.
 
     In protocol v2 an error may be sealed too, and what the HTTP says around it does not count: `has_events()` tells a
     stream, and anything else goes through `answer()`. Where that finds a refusal in clear, `knows_not_key()` says
@@ -57,6 +59,7 @@ class Exchange:
 
     __slots__ = (
         *(
+            "_challenge",
             "_choices",
             "_fault",
             "_model_json",
@@ -85,6 +88,7 @@ class Exchange:
         self.body = body
         self._terms = terms
         self.lock: Lock | None = None
+        self._challenge = b""
         self._offer: ac.KeyOffer | None = None
         self._verdict: AttestedKey | None = None
         self._refused_key: ac.PublicKey | None = None
@@ -96,10 +100,19 @@ class Exchange:
         self._whole = False
 
     def lock_body(self) -> bytes:
-        """The JSON that asks for a lock; it names a size where the size of one that names none is too small."""
-        units = self.num_compute_units or 0
-        size = b',"max_num_tokens":%d' % units if units > DEFAULT_TOKENS else b""
-        return b'{"model":' + self._model_json + size + b"}"
+        """The JSON that asks for a lock; it names a size where the size of one that names none is too small.
+
+        It has a new challenge where no key is known, or the last lock's was not, if the policy wants one: making
+        evidence takes a node long, and for a key that was verified it need not.
+        """
+        units, trust = self.num_compute_units or 0, self._terms.trust
+        more = b',"max_num_tokens":%d' % units if units > DEFAULT_TOKENS else b""
+        again, self._challenge = self.needs_challenge, b""
+        if trust is not None and (again or trust.knows_none):
+            self._challenge = trust.new_challenge()
+        if self._challenge:
+            more += b',"challenge":"%b"' % urlsafe_b64encode(self._challenge).rstrip(b"=")
+        return b'{"model":' + self._model_json + more + b"}"
 
     def take_lock(self, raw: bytes) -> None:
         """Read the lock reply. MessageTooLargeError, EnvelopeError (also: no key of an accepted suite)."""
@@ -107,8 +120,20 @@ class Exchange:
         self._sealable, self._verdict = False, None
         terms = self._terms
         lock = Lock.read(raw, terms.protocol)
-        self._offer = lock.offers[0] if terms.trust is None else terms.trust.choose(lock.offers)
-        self.lock, self._sealable = lock, True
+        if terms.trust is None or terms.protocol == "v1":
+            [self._offer] = lock.offers
+        else:
+            self._offer = terms.trust.choose(lock.offers)
+        self.lock, self._sealable = lock, not self.needs_challenge
+
+    @property
+    def needs_challenge(self) -> bool:
+        """Whether the lock that was taken names a key to be verified, and was asked for without a challenge.
+
+        Then nothing can be sealed: take another one, which will have been.
+        """
+        trust = self._terms.trust
+        return trust is not None and trust.wants_challenge and not (self._challenge or self.knows_key)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -129,7 +154,7 @@ class Exchange:
         return trust is None or self._offer is None or trust.knows(self._offer)
 
     def seal(self) -> bytes:
-        """The sealed request; in protocol v2 the policy is asked first. AttestationError: it does not accept the key.
+        """The sealed request; the policy, if there is one, is asked first. AttestationError: it accepts not the key.
 
         AuthenticationError: the key of the lock reply gives an all-zero shared secret.
         """
@@ -138,7 +163,7 @@ class Exchange:
             raise ac.LocalProtocolError("no lock was taken, or the exchange is over")
         self._sealable = False
         if terms.trust is not None:
-            self._verdict = terms.trust.accept(offer)
+            self._verdict = terms.trust.accept(offer, self._challenge)
         session = ac.ClientSession(
             offer.public_key,
             model=self.model,

@@ -120,9 +120,12 @@ class _Transport(Generic[_Inner]):
             locked = await wire.send(asked)
             if await self._refused(locked, wire):
                 return self._in_clear(locked)
-            exchange.take_lock(await self._read(locked, MAX_LOCK_BYTES, wire))
+            reply = await self._read(locked, MAX_LOCK_BYTES, wire)
+            await wire.work(exchange.take_lock, reply, long=len(reply) >= WORKER_BYTES)
             if unknown is not None and exchange.offers_same_key:
                 return unknown
+            if exchange.needs_challenge:
+                continue
             sealed = await wire.work(exchange.seal, long=len(exchange.body) >= WORKER_BYTES or not exchange.knows_key)
             accept = "text/event-stream" if exchange.stream else "application/json"
             answer = await wire.send(

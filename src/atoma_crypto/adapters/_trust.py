@@ -1,7 +1,8 @@
-"""Which key a client seals to in protocol v2: of the suites that it accepts, and only what its policy has accepted."""
+"""Which key a client seals to: of the suites that it accepts, and only what its policy has accepted."""
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ import atoma_crypto as ac
 from atoma_crypto._keys import SUITES
 from atoma_crypto._state import Clock
 from atoma_crypto._typing import Suite
-from atoma_crypto.attestation import AttestedKey, Verifier
+from atoma_crypto.attestation import AttestedKey, Verifier, evidence_from_json
+from atoma_crypto.attestation._binding import CHALLENGE_BYTES
+from atoma_crypto.attestation._values import wants_challenge
 
 _MAX_VERDICTS: Final = 1024
 """Keys whose verdicts are kept: nodes, times suites, times the rotations until a verdict ends."""
@@ -53,19 +56,38 @@ class Trust:
     def _accepted(self) -> str:
         return ", ".join(self._suites)
 
+    @property
+    def wants_challenge(self) -> bool:
+        """Whether the policy is asked about evidence alone that answers a challenge."""
+        return wants_challenge(self._verify)
+
+    def new_challenge(self) -> bytes:
+        """For a node whose key may be a new one: 32 random bytes, or none where the policy wants none."""
+        return secrets.token_bytes(CHALLENGE_BYTES) if self.wants_challenge else b""
+
+    @property
+    def knows_none(self) -> bool:
+        """Whether no verdict is left, so that whatever is offered has to be verified."""
+        now = self._clock()
+        with self._lock:
+            return all(not now < kept.verdict.expires_at for kept in self._verdicts.values())
+
     def knows(self, offer: ac.KeyOffer) -> bool:
-        """Whether there is a verdict, so that `accept` takes no time."""
+        """Whether there is a verdict, so that `accept` takes no time, and needs no challenge."""
         return self._kept(offer, self._clock()) is not None
 
-    def accept(self, offer: ac.KeyOffer) -> AttestedKey:
+    def accept(self, offer: ac.KeyOffer, challenge: bytes = b"") -> AttestedKey:
         """The policy's verdict on an offered key, to be asked for right before sealing. AttestationError.
 
-        It holds until the offer's `not_after` at most: nothing may be sealed to the key after that.
+        `challenge` is what the offer was asked for with, or empty. The verdict holds until the offer's `not_after` at
+        most: nothing may be sealed to the key after that.
         """
         verdict = self._kept(offer, self._clock())
         if verdict is None:
-            # nothing was challenged, so there is no evidence but what stands in the offer, as it came
-            verdict = self._verify.verify(None, offer, now=self._clock())
+            if self.wants_challenge and not challenge:  # a verdict that has ended since the lock was asked for
+                raise ac.AttestationError("what was known of the offered key is out of date")
+            evidence = evidence_from_json(offer.evidence)
+            verdict = self._verify.verify(evidence, offer, challenge=challenge, now=self._clock())
             if not isinstance(verdict, AttestedKey):
                 raise TypeError(f"verify() must give an AttestedKey, not {type(verdict).__name__}")
             if verdict.public_key != offer.public_key:
