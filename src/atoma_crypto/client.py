@@ -65,7 +65,8 @@ class ClientSession(Session):
     ) -> None:
         expires_at: float | None = None
         if isinstance(node_public_key, AttestedKey):
-            node_public_key, expires_at = node_public_key.public_key, node_public_key.expires_at
+            expires_at = node_public_key.expires_at
+            node_public_key = node_public_key.public_key
         if not isinstance(node_public_key, PublicKey):
             raise TypeError(f"node_public_key must be PublicKey, not {type(node_public_key).__name__}")
         if nonce_reuse not in ("warn", "error"):
