@@ -14,6 +14,8 @@ import pytest
 
 import atoma_crypto as ac
 from atoma_crypto._typing import Protocol
+from atoma_crypto.adapters import _trust
+from atoma_crypto.adapters._trust import Trust
 from atoma_crypto.adapters.httpx import Origin
 from atoma_crypto.attestation import (
     AllOf,
@@ -27,13 +29,14 @@ from atoma_crypto.attestation import (
     UnverifiedWarning,
 )
 from atoma_crypto.attestation._values import wants_challenge
+from atoma_crypto.sdk import APIError
 from attestation_pki import MR_TD, maker
 from attested_node import Attested, at_now, tdx, verifier
 from certificates import DAY, HOUR, NOW
 from confidential_node import KINDS, chat, openai_client, result, running, transport
 from gateways import body, events_of, gateway
 from sdk_nodes import MESSAGES, async_client, sdk_for
-from serving import Clock
+from serving import NO_CAS, Clock
 
 each_protocol = pytest.mark.parametrize("protocol", ["v1", "v2"])
 BODY: dict[str, Any] = {"model": "m", "messages": []}
@@ -292,3 +295,61 @@ def test_what_no_session_takes() -> None:
         ac.ClientSession(AttestedKey(key, {}, 1e12), model="m", stack_small_id=1, protocol="v1")
     with pytest.raises(TypeError):
         ac.ClientSession(AttestedKey("a key", {}, 1e12), model="m", stack_small_id=1, protocol="v1")  # type: ignore[arg-type] # the case
+
+
+# ---- many at once -----------------------------------------------------------------------------------------------
+
+
+@each_protocol
+@pytest.mark.parametrize("asking", ["transport", "gateway"])
+def test_of_many_requests_at_once_few_ask_with_a_challenge(protocol: Protocol, asking: str, clock: Clock) -> None:
+    """A node answers few challenges a second: at the start, and when its key is a new one."""
+    node, policy = node_of(protocol, clock), Slow(verifier())
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for key in (node.key, ac.SecretKey.generate()):
+            node.key = key
+            responses = await asyncio.gather(*(client.post("/v1/chat/completions", json=BODY) for _ in range(20)))
+            assert {response.status_code for response in responses} == {200}
+
+    async def run(url: str) -> None:
+        ours = transport("httpx async", protocol=protocol, verify=policy)[1] if asking == "transport" else None
+        async with httpx.AsyncClient(
+            transport=ours, base_url=url, trust_env=False, timeout=30, verify=NO_CAS
+        ) as client:
+            await ask(client)
+
+    with running(node) as url:
+        if asking == "transport":
+            asyncio.run(run(url))
+        else:
+            with gateway(url, protocol=protocol, verify=policy) as gate:
+                asyncio.run(run(gate.url))
+    assert len(node.seen) == 40
+    assert len(policy.threads) <= 2 * 4
+    assert sum(bool(challenge) for challenge in node.challenges) == len(policy.threads)
+    assert len(node.challenges) <= 40 + len(policy.threads)
+
+
+def test_a_turn_is_given_back_whatever_happens(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More failures than turns, of each kind; a turn that nobody gives back ends by itself."""
+    node = node_of("v2", clock, lock_refusals=[(429, {})] * 6)
+    with running(node) as url, sdk_for(url, protocol="v2", verify=verifier()) as sdk:
+        before = time.monotonic()
+        for _ in range(6):
+            with pytest.raises(APIError):
+                sdk.confidential_chat.create(messages=MESSAGES, model="m")
+        node.shows = lambda *_: None
+        for _ in range(6):
+            with pytest.raises(ac.AttestationError):
+                sdk.confidential_chat.create(messages=MESSAGES, model="m")
+        assert time.monotonic() - before < 10
+    trust = Trust(verifier(), ("X25519",), clock=clock)
+    turns = [trust.begin() for _ in range(5)]
+    assert [turn is None for turn in turns] == [False] * 4 + [True]
+    trust.end(turns[0])
+    trust.end(turns[0])
+    assert trust.begin() is not None
+    assert trust.begin() is None
+    monkeypatch.setattr(_trust, "_TURN_SECONDS", 0)
+    assert trust.begin() is not None

@@ -153,7 +153,7 @@ def test_evidence_that_is_none_and_a_pin_that_is_over(
             found, out, _ = ask(capsys, url, "--policy", str(pins))
             assert found == status
         assert "its not_after has passed" in out
-        node.told = lambda challenge: {"keys": []}  # type: ignore[method-assign]
+        node.told = lambda challenge: {"keys": []}  # type: ignore[method-assign] # noqa: ARG005 - as that one
         assert ask(capsys, url, "--policy", policy)[:2] == (
             1,
             f"{url}, protocol v2, policy {policy}, with a challenge\nkeys that pass: 0 of 0\n",

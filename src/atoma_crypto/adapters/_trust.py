@@ -16,6 +16,10 @@ from atoma_crypto.attestation import AttestedKey, Verifier, evidence_from_json
 from atoma_crypto.attestation._binding import CHALLENGE_BYTES
 from atoma_crypto.attestation._values import wants_challenge
 
+_AT_ONCE: Final = 4
+"""Challenges that are under way at a time: nodes answer few a second, and mostly the first makes the rest needless."""
+_TURN_SECONDS: Final = 20.0
+"""How long one is taken to be under way at most."""
 _MAX_VERDICTS: Final = 1024
 """Keys whose verdicts are kept: nodes, times suites, times the rotations until a verdict ends."""
 
@@ -43,6 +47,7 @@ class Trust:
         self._clock = clock
         self._lock = threading.Lock()
         self._verdicts: dict[ac.PublicKey, _Kept] = {}  # by suite and bytes: key ids are too short to trust
+        self._turns: dict[object, float] = {}  # when each challenge that is under way has begun
 
     def choose(self, offers: Sequence[ac.KeyOffer]) -> ac.KeyOffer:
         """The offer to seal to: of the first suite that there is one of, the one that lasts longest. EnvelopeError."""
@@ -72,6 +77,21 @@ class Trust:
         with self._lock:
             return all(not now < kept.verdict.expires_at for kept in self._verdicts.values())
 
+    def begin(self) -> object | None:
+        """A turn to ask with a challenge, to be ended; None: enough others are under way."""
+        now, turn = time.monotonic(), object()
+        with self._lock:
+            self._turns = {each: begun for each, begun in self._turns.items() if now - begun < _TURN_SECONDS}
+            if len(self._turns) >= _AT_ONCE:
+                return None
+            self._turns[turn] = now
+        return turn
+
+    def end(self, turn: object) -> None:
+        """The turn is over. Harmless when done twice."""
+        with self._lock:
+            self._turns.pop(turn, None)
+
     def knows(self, offer: ac.KeyOffer) -> bool:
         """Whether there is a verdict, so that `accept` takes no time, and needs no challenge."""
         return self._kept(offer, self._clock()) is not None
@@ -84,8 +104,8 @@ class Trust:
         """
         verdict = self._kept(offer, self._clock())
         if verdict is None:
-            if self.wants_challenge and not challenge:  # a verdict that has ended since the lock was asked for
-                raise ac.AttestationError("what was known of the offered key is out of date")
+            if self.wants_challenge and not challenge:  # also where a verdict has ended since then
+                raise ac.AttestationError("the offered key was asked for without a challenge, and is not known")
             evidence = evidence_from_json(offer.evidence)
             verdict = self._verify.verify(evidence, offer, challenge=challenge, now=self._clock())
             if not isinstance(verdict, AttestedKey):

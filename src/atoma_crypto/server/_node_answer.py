@@ -14,7 +14,8 @@ import httpx
 
 import atoma_crypto as ac
 from atoma_crypto._errors import AtomaCryptoError
-from atoma_crypto.adapters._exchange import Exchange, is_lock_gone
+from atoma_crypto.adapters._exchange import Exchange
+from atoma_crypto.adapters._replies import is_lock_gone
 from atoma_crypto.server._http import RefusalError
 from atoma_crypto.server._json import read_object
 from atoma_crypto.server._work import run_work

@@ -13,13 +13,13 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import count
 
 import httpx
-from anyio import CancelScope
+from anyio import CancelScope, sleep
 
 import atoma_crypto as ac
 from atoma_crypto._envelope import load_object
 from atoma_crypto._errors import AtomaCryptoError
 from atoma_crypto._typing import Protocol
-from atoma_crypto.adapters._exchange import Exchange
+from atoma_crypto.adapters._exchange import TURN_PAUSE, Exchange
 from atoma_crypto.adapters._lock import MAX_LOCK_BYTES
 from atoma_crypto.adapters._routes import LOCK_PATH, Endpoint
 from atoma_crypto.adapters._terms import Terms
@@ -191,12 +191,15 @@ class Nodes:
         self, exchange: Exchange, address: str, headers: Mapping[str, str], unknown: FailedError | None
     ) -> Answer:
         """Take a lock, seal and post. `unknown`: the node has said just now that it does not know the key."""
+        await _wait(exchange)
         await self._lock(exchange, address, headers)
         if unknown is not None and exchange.offers_same_key:
             unknown.new_key = False
             raise unknown
         if exchange.needs_challenge:
-            await self._lock(exchange, address, headers)
+            await _wait(exchange)
+            if exchange.needs_challenge:  # nobody else has verified the key in the meantime
+                await self._lock(exchange, address, headers)
         sealed = None
         try:
             if exchange.knows_key:
@@ -272,6 +275,11 @@ def base_url(url: str) -> str:
     if base.scheme not in {"http", "https"} or not base.host or base.userinfo or base.query or base.fragment:
         raise ValueError("a node is http(s)://host[:port][/path], without user name, query or fragment")
     return str(base).rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+async def _wait(exchange: Exchange) -> None:
+    while not exchange.may_ask():
+        await sleep(TURN_PAUSE)
 
 
 def _sealed(exchange: Exchange, address: str) -> tuple[bytes, RequestMetadata]:
