@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -179,8 +179,9 @@ class Attested:
     async def _current(self, here: _Process, protocols: Collection[str]) -> list[KeyOffer]:
         look = self._look(here)
         job = self._begin(here, look)
-        if job is not None and not look.lacking.isdisjoint(protocols):
-            await job.over()
+        if not look.lacking.isdisjoint(protocols):
+            if job is not None:
+                await job.over()
             look = self._look(here)
         ready = [offer for offer in look.ready if offer.protocol in protocols]
         if not ready:
@@ -196,8 +197,7 @@ class Attested:
         missing: list[KeyOffer] = []
         lacking: set[str] = set()
         for newest, *before in rings.values():
-            found = made.get(_key(newest))
-            if found is None or now >= found.stale:
+            if _is_missing(newest, made, now):
                 missing.append(newest)
             for offer in (newest, *before):
                 found = made.get(_key(offer))
@@ -220,20 +220,22 @@ class Attested:
                     return job
                 here.making, here.not_before = None, time.monotonic() + _RETRY_SECONDS
                 self._late()
-            if time.monotonic() < here.not_before:
+            now = time.monotonic()
+            missing = [offer for offer in look.missing if _is_missing(offer, here.made, now)]  # it may be there by now
+            if now < here.not_before or not missing:
                 return None
-            here.making = Job(partial(self._make, here, look), here.slots, _SECONDS)
+            here.making = Job(partial(self._make, here, missing, look.known), here.slots, _SECONDS)
             return here.making
 
-    def _make(self, here: _Process, look: _Look) -> None:
+    def _make(self, here: _Process, missing: Sequence[KeyOffer], known: Container[_Key]) -> None:
         """Make what is missing, in a thread."""
-        for offer in look.missing:
+        for offer in missing:
             evidence = self._evidence(offer, b"")
             with here.lock:
                 if evidence is None:
                     here.not_before = time.monotonic() + _RETRY_SECONDS
                     continue
-                kept = {key: made for key, made in here.made.items() if key in look.known}
+                kept = {key: made for key, made in here.made.items() if key in known}
                 here.made = kept | {_key(offer): _Made(evidence, time.monotonic() + _FRESH_SECONDS)}
 
     def _answered(self, offers: Sequence[KeyOffer], challenge: bytes) -> list[KeyOffer] | None:
@@ -265,6 +267,11 @@ class Attested:
 
 def _key(offer: KeyOffer) -> _Key:
     return offer.protocol, offer.public_key, offer.not_after
+
+
+def _is_missing(offer: KeyOffer, made: Mapping[_Key, _Made], now: float) -> bool:
+    found = made.get(_key(offer))
+    return found is None or now >= found.stale
 
 
 def _unavailable() -> RefusalError:
