@@ -83,4 +83,4 @@ def test_hkdf(run: Run) -> None:
         return int(lib.ac_hkdf_sha256(out, 32, SECRET, 32, SALT, 16, ffi.NULL, 0))
 
     good(derive())
-    run("part: HKDF-SHA256", "libsodium's SHA-256", derive)
+    run("part: HKDF-SHA256", "atoma-crypto", derive)

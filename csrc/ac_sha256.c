@@ -21,6 +21,9 @@ static uint32_t load32be(const uint8_t *p) {
 
 static uint32_t turn(uint32_t x, unsigned by) { return x >> by | x << (32 - by); }
 
+static uint32_t sigma0(uint32_t x) { return turn(x, 7) ^ turn(x, 18) ^ x >> 3; }
+static uint32_t sigma1(uint32_t x) { return turn(x, 17) ^ turn(x, 19) ^ x >> 10; }
+
 /* Section 6.2.2. The letters are turned by naming them anew, 16 rounds are written out. */
 static void compress_portable(uint32_t state[8], const uint8_t *in, size_t blocks) {
   uint32_t w[16];
@@ -43,10 +46,13 @@ static void compress_portable(uint32_t state[8], const uint8_t *in, size_t block
 #undef ROUND
 #undef EIGHT
       if (i == 48) break;
-      for (size_t j = 0; j < 16; j++) { /* the next 16 words of the message schedule */
-        const uint32_t x = w[(j + 1) % 16], y = w[(j + 14) % 16];
-        w[j] += (turn(x, 7) ^ turn(x, 18) ^ x >> 3) + w[(j + 9) % 16] + (turn(y, 17) ^ turn(y, 19) ^ y >> 10);
-      }
+/* the next words of the message schedule, each in the place of the one 16 before it */
+#define WORD(j) \
+  w[j] += sigma0(w[((j) + 1) % 16]) + w[((j) + 9) % 16] + sigma1(w[((j) + 14) % 16]);
+#define FOUR(j) WORD(j) WORD((j) + 1) WORD((j) + 2) WORD((j) + 3)
+      FOUR(0) FOUR(4) FOUR(8) FOUR(12)
+#undef WORD
+#undef FOUR
     }
     state[0] += a, state[1] += b, state[2] += c, state[3] += d;
     state[4] += e, state[5] += f, state[6] += g, state[7] += h;

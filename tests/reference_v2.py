@@ -1,4 +1,4 @@
-"""Protocol v2 written a second time, from docs/protocol-v2.md alone: what the library is held to.
+"""Protocol v2 (docs/protocol-v2.md) written a second time, by its text: what the library is held to.
 
 Nothing here imports `atoma_crypto`. Primitives are `cryptography`'s; HPKE and X-Wing (in `reference_hpke`), the records
 and all readers are written out. It is slow, it wipes nothing, and it takes the secrets that a session draws itself.

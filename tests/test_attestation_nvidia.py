@@ -85,6 +85,16 @@ def test_the_root_may_be_left_out() -> None:
     verify([device(chain=(leaf, maker.provisioner, maker.identity))])
 
 
+def test_what_stands_in_the_roots_place_does_not_count() -> None:
+    """Another certificate of the root's own key: what is found is the same, whether or not it would hold."""
+    maker = gpu_maker()
+    leaf = maker.provisioner.issue("Test GSP FMC")
+    good = verify([device(chain=(leaf, maker.provisioner, maker.identity, maker.root))])
+    for ends in (NOW - 1, NOW + 1):
+        again = maker.root.issue("Another name", ca=True, ends=ends, key=maker.root.key)
+        assert verify([device(chain=(leaf, maker.provisioner, maker.identity, again))]) == good
+
+
 def test_another_root() -> None:
     evidence = Evidence("nvidia", packed([device()]))
     with pytest.raises(ac.AttestationError, match="root"):

@@ -41,7 +41,7 @@ from atoma_crypto.attestation import (
 )
 from atoma_crypto.keyring import KeyOffer
 from helpers import node_key
-from test_attestation_flips import TDX_LENGTHS, TDX_SIGNED_END, flip_all
+from test_attestation_flips import TDX_LENGTHS, TDX_SIGNED_END, flip_all, some_bytes
 
 FOLDER: Final = os.environ.get("ATOMA_CRYPTO_EVIDENCE")
 WHEEL: Final = os.environ.get("ATOMA_CRYPTO_NVIDIA_WHEEL")
@@ -54,7 +54,6 @@ OFFER: Final = KeyOffer("v1", node_key().public_key, 3600.0)
 ISSUED: Final = int(datetime.datetime(2025, 6, 19, 10, 32, 27, tzinfo=datetime.timezone.utc).timestamp())
 NOW: Final = ISSUED + 3600
 DAY: Final = 24 * 3600
-LONG: Final = pytest.param(1, marks=pytest.mark.long, id="every byte")
 
 
 def read(name: str) -> bytes:
@@ -129,23 +128,23 @@ def test_real_pieces_of_another_collateral() -> None:
 
 @intel
 @pytest.mark.usefixtures("bound")
-@pytest.mark.parametrize("step", [LONG, pytest.param(37, id="some bytes")])
-def test_real_quotes_with_a_byte_changed(step: int) -> None:
+@some_bytes(37)
+def test_real_quotes_with_a_byte_changed(part: tuple[int, int]) -> None:
     quote = read("tdx_quote")
     flip_all(
         quote,
         lambda data: tdx(quote=data),
-        range(0, len(quote), step),
+        range(part[0], len(quote), part[1]),
         lambda at: at < TDX_SIGNED_END and at not in TDX_LENGTHS,
     )
 
 
 @intel
 @pytest.mark.usefixtures("bound")
-@pytest.mark.parametrize("step", [LONG, pytest.param(101, id="some bytes")])
-def test_real_collateral_with_a_byte_changed(step: int) -> None:
+@some_bytes(101)
+def test_real_collateral_with_a_byte_changed(part: tuple[int, int]) -> None:
     collateral = read("tdx_quote_collateral.json")
-    flip_all(collateral, lambda data: tdx(collateral=data), range(0, len(collateral), step), lambda _: False)
+    flip_all(collateral, lambda data: tdx(collateral=data), range(part[0], len(collateral), part[1]), lambda _: False)
 
 
 # ---- NVIDIA -----------------------------------------------------------------------------------------------------
@@ -198,18 +197,18 @@ def test_a_real_report_is_not_for_our_key() -> None:
 
 @nvidia
 @pytest.mark.usefixtures("hopper_nonce")
-@pytest.mark.parametrize("step", [LONG, pytest.param(61, id="some bytes")])
-def test_real_reports_with_a_byte_changed(step: int) -> None:
+@some_bytes(61)
+def test_real_reports_with_a_byte_changed(part: tuple[int, int]) -> None:
     report, chain = hopper()
-    flip_all(report, lambda data: gpu(data, chain), range(0, len(report), step), lambda _: True)
+    flip_all(report, lambda data: gpu(data, chain), range(part[0], len(report), part[1]), lambda _: True)
 
 
 @nvidia
 @pytest.mark.usefixtures("hopper_nonce")
-@pytest.mark.parametrize("step", [LONG, pytest.param(61, id="some bytes")])
-def test_real_chains_with_a_byte_changed(step: int) -> None:
+@some_bytes(61)
+def test_real_chains_with_a_byte_changed(part: tuple[int, int]) -> None:
     report, chain = hopper()
-    flip_all(chain, lambda data: gpu(report, data), range(0, len(chain), step), lambda _: False)
+    flip_all(chain, lambda data: gpu(report, data), range(part[0], len(chain), part[1]), lambda _: False)
 
 
 # ---- AMD --------------------------------------------------------------------------------------------------------
@@ -219,8 +218,8 @@ ANY_GUEST: Final = SnpPolicy.any_measurement(SnpTcb())
 
 
 @amd
-@pytest.mark.parametrize("step", [LONG, pytest.param(23, id="some bytes")])
-def test_real_snp_reports(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+@some_bytes(23)
+def test_real_snp_reports(monkeypatch: pytest.MonkeyPatch, part: tuple[int, int]) -> None:
     """As they are, and with a byte changed. Of a guest that may be debugged: refused, all else being good."""
     files = sorted(Path(SNP or "").glob("*.report"))
     assert files
@@ -238,7 +237,7 @@ def test_real_snp_reports(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
                 continue
             measured = str(judge().claims["measurement"])
             judge(policy=SnpPolicy([SnpMeasurement(measured)], SnpTcb()))
-            flip_all(report, judge, range(0, len(report), step), lambda at: at < 0x330)
-            flip_all(pem, lambda data: judge(pem=data), range(0, len(pem), step), lambda _: False)
+            flip_all(report, judge, range(part[0], len(report), part[1]), lambda at: at < 0x330)
+            flip_all(pem, lambda data: judge(pem=data), range(part[0], len(pem), part[1]), lambda _: False)
         with pytest.raises(ac.AttestationError, match="not for this key"):
             judge()

@@ -7,6 +7,8 @@ import hashlib
 import json
 import re
 import socket
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ import atoma_crypto as ac
 from atoma_crypto._offers import read_offers
 from atoma_crypto.adapters._routes import KEYS_PATH
 from atoma_crypto.cli import main
+from atoma_crypto.cli.doctor import _replay_store
 from atoma_crypto.server.keyfile import write_secret_key
 from redis_server import RedisServer, needs_redis
 from serving import CHAT, USAGE, Client, error_of, opened, request_body
@@ -133,15 +136,27 @@ class Pair:
             self.node.open_request(self.request)
 
 
+@pytest.fixture
+def inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[bytes], dict[str, str]]:
+    def shown(raw: bytes) -> dict[str, str]:
+        path = tmp_path / "message"
+        path.write_bytes(raw)
+        assert main(["inspect", str(path)]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert "llamas" not in printed.out
+        return fields(printed.out)
+
+    return shown
+
+
 @pytest.mark.parametrize("suite", ["X25519", "X-Wing"])
-def test_a_request_of_v2_is_shown(suite: Any) -> None:
+def test_a_request_of_v2_is_shown(suite: Any, inspect: Callable[[bytes], dict[str, str]]) -> None:
     if suite == "X-Wing":
         pytest.importorskip("cryptography", reason="the extra pq is not there")
     pair = Pair(suite)
     envelope = json.loads(pair.request)
-    status, out, err = program("inspect", given=pair.request)
-    assert (status, err) == (0, "")
-    found = fields(out)
+    found = inspect(pair.request)
     assert found["message"] == "request, protocol v2"
     assert found["members"] == ", ".join(envelope)
     assert (found["plaintext"], found["endpoint"]) == ("2 bytes", "/v1/chat/completions")
@@ -152,29 +167,24 @@ def test_a_request_of_v2_is_shown(suite: Any) -> None:
     assert found["request id"].startswith(hashlib.sha256(base64.b64decode(envelope["enc"])).hexdigest())
 
 
-def test_replies_of_v2_are_shown() -> None:
+def test_replies_of_v2_are_shown(inspect: Callable[[bytes], dict[str, str]]) -> None:
     for raw, says, usage in (
         (Pair().node.seal_response(b"llamas", USAGE), "the whole answer", json.dumps(USAGE)),
         (Pair().node.abort("X", "llamas", 500), "an error", "none shown"),
     ):
-        status, out, err = program("inspect", given=raw)
-        assert (status, err) == (0, "")
-        found = fields(out)
+        found = inspect(raw)
         assert found["message"] == "reply that is not streamed, protocol v2"
         assert found["says that it is"] == says
         assert found["usage"] == usage
         assert found["salt"] == base64.b64decode(json.loads(raw)["salt"]).hex()
-        assert "llamas" not in out
 
 
-def test_streams_of_v2_are_shown_and_how_they_end() -> None:
+def test_streams_of_v2_are_shown_and_how_they_end(inspect: Callable[[bytes], dict[str, str]]) -> None:
     for end, says in (("finish", "the end"), ("abort", "an error"), ("cut", "nothing: it was cut off")):
         node = Pair(stream=True).node
         raw = node.seal_chunk(b"x" * 10) + node.seal_chunk(b"y", USAGE)
         raw += node.finish() if end == "finish" else node.abort("X", "m", 500) if end == "abort" else b""
-        status, out, err = program("inspect", given=b": comment\n\n" + raw)
-        assert (status, err) == (0, "")
-        found = fields(out)
+        found = inspect(b": comment\n\n" + raw)
         assert found["message"] == "stream of events, protocol v2"
         assert found["event 0"] == "10 bytes, more follow"
         assert found["event 1"] == f"1 bytes, more follow, usage {json.dumps(USAGE)}"
@@ -219,20 +229,17 @@ def test_what_is_not_v2_is_told(tmp_path: Path, raw: bytes, message: str, capsys
 
 
 @needs_redis
-def test_the_doctor_looks_at_redis() -> None:
+def test_the_doctor_tries_redis_and_what_is_there_of_v2() -> None:
     with RedisServer("--maxmemory-policy", "noeviction") as redis:
         status, out, err = program("doctor", "--json", environment={"ATOMA_CRYPTO_REPLAY": redis.url})
         assert (status, err) == (0, "")
         checks = json.loads(out)["checks"]
         assert checks["replay store"] == checks["both ends, v2"] == "good"
-    status, out, _ = program("doctor", "--replay", redis.url)
-    assert status == 1
-    assert re.search(r"  replay store +the replay store ", out)
-
-
-def test_the_doctor_tries_the_suite_that_is_there() -> None:
-    pytest.importorskip("cryptography", reason="the extra pq is not there")
-    assert json.loads(program("doctor", "--json")[1])["checks"]["both ends, v2 X-Wing"] == "good"
+        if find_spec("cryptography") is not None:
+            assert checks["both ends, v2 X-Wing"] == "good"
+        _replay_store(redis.url)
+    with pytest.raises(ac.ReplayStoreError):
+        _replay_store(redis.url)
 
 
 def test_a_node_that_redis_does_not_answer_serves_what_needs_none() -> None:

@@ -23,9 +23,10 @@ AESNI: Final = {"ssse3", "sse4.1", "aes", "pclmul"}
 VAES: Final = AESNI | {"avx2", "vaes", "vpclmulqdq"}
 NEEDS: Final = {"aesni": AESNI, "vaes": VAES, "vaes512": VAES | {"avx512"}}
 
-# NIST's vectors on every backend, and both ends of one exchange; then says which backends there are.
+# NIST's vectors on every backend, HKDF beside the standard library's HMAC, both ends of one exchange and of HPKE; then
+# says which backends there are.
 PROGRAM: Final = """
-import json, sys
+import hmac, json, sys
 import atoma_crypto as ac
 from atoma_crypto import _core, hazmat
 
@@ -40,7 +41,14 @@ for backend in hazmat.aes_backends():
             assert not good
         assert not good or aes.seal(nonce, plaintext, aad) == sealed
 
+for length in range(0, 300, 7):
+    text = bytes(range(256))[:length] * 2
+    prk = hmac.digest(text or bytes(32), text, "sha256")
+    assert hazmat.hkdf_sha256(text, salt=text, info=text, length=32) == hmac.digest(prk, text + bytes([1]), "sha256")
+
 secret = ac.SecretKey.generate()
+enc, sender = hazmat.hpke_setup_sender(bytes(secret.public_key), b"info")
+assert hazmat.hpke_setup_recipient(enc, secret, b"info").open(sender.seal(b"text")) == b"text"
 client = ac.ClientSession(secret.public_key, model="m", stack_small_id=42, protocol="v1")
 node = ac.NodeSession(secret)
 body = json.dumps({"stream": True, "text": "x" * 5000}).encode()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -68,7 +71,42 @@ def test_a_page_begins_with_code_and_its_code_runs(node_url: str, node_key: ac.S
     assert ran.stdout
 
 
+def test_own_framing() -> None:
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "own_framing.py")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "desserts stressed reward drawer\n", "")
+
+
+@pytest.mark.parametrize("at", [0, 3, 4, 35, 36, 40, 59, 63, 82, 90, 102])
+def test_own_framing_notices_what_is_cut_off(at: int) -> None:
+    """Whichever byte of the node's is the last that arrives, the example comes to no plain end."""
+    example = runpy.run_path(str(ROOT / "examples" / "own_framing.py"))
+    here, middle = socket.socketpair()
+    there, node = socket.socketpair()
+
+    def relay() -> None:
+        asked = b""
+        with middle, there:
+            while len(asked) < 4 + 32 + 4 + 5 + 16:
+                asked += middle.recv(1 << 16)
+            there.sendall(asked)
+            answer = b"".join(iter(lambda: there.recv(1 << 16), b""))
+            assert len(answer) == 103
+            middle.sendall(answer[:at])
+
+    with ac.SecretKey.generate() as key:
+        threads = [threading.Thread(target=relay), threading.Thread(target=example["serve"], args=(node, key))]
+        for thread in threads:
+            thread.start()
+        answer = example["ask"](here, key.public_key, b"ab cd")
+        with pytest.raises(ac.TruncatedStreamError):
+            list(answer)
+        for thread in threads:
+            thread.join()
+
+
 def test_every_example_is_run() -> None:
     # test_asgi_examples.py, test_gateway_docs.py, test_js_client.py, test_length_hiding.py
     elsewhere = {"fastapi_node.py", "vllm_node.sh", "gateway_curl.sh", "client.mjs", "length_hiding.py"}
+    elsewhere |= {"own_framing.py"}  # above
     assert {path.name for path in (ROOT / "examples").iterdir() if path.is_file()} == {*CLIENTS, *elsewhere}

@@ -1,4 +1,4 @@
-"""The client in JavaScript, written from docs/protocol-v2.md alone: against the vectors, and against our node."""
+"""The client in JavaScript, which shares nothing with the library: against the vectors, and against our node."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -24,6 +24,13 @@ def example() -> ModuleType:
     return module
 
 
+def test_the_page_s_own_code_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, PAGE.name, "exec"), names)  # noqa: S102 - that is the test
+    assert names["app"].build_middleware_stack()
+
+
 def rows(text: str) -> dict[str, list[str]]:
     """The table whose columns are the example's, by the names of its rows."""
     table = text[text.index("| | events |") :].partition("\n\n")[0].splitlines()
@@ -32,9 +39,9 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def test_the_page_shows_the_example_s_table_and_the_table_what_hiding_does(
-    example: ModuleType, capsys: pytest.CaptureFixture[str]
+    example: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example.WORD_SECONDS = 0.005
+    monkeypatch.setattr(example, "WORD_SECONDS", 0.005)
     example.main()
     printed, shown = rows(capsys.readouterr().out), rows(PAGE.read_text(encoding="utf-8"))
     assert "python examples/length_hiding.py" in PAGE.read_text(encoding="utf-8")

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 import atoma_crypto as ac
+from atoma_crypto._typing import Protocol
 from atoma_crypto.server import node as server
 from atoma_crypto.server.model import Answer
 from serving import Client, Clock, ScriptedModel, opened, request_body, serving
 
+PROTOCOLS: tuple[Protocol, ...] = ("v1", "v2")
 ANSWER = Answer(b'{"choices":[]}')
 
 
@@ -76,13 +78,13 @@ def test_an_idle_node_rotates_and_wipes_on_time(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_none_of_a_thousand_is_lost_across_twenty_rotations() -> None:
-    """From four threads, with rotations at any point of a lock and of what is sealed for it."""
+    """From four threads, two of each protocol, with rotations at any point of a lock and of what is sealed for it."""
     requests = 1000
     lost: list[object] = []
     done = threading.Semaphore(0)
 
-    def ask(url: str, count: int) -> None:
-        with Client(url) as client:
+    def ask(url: str, count: int, protocol: Protocol) -> None:
+        with Client(url, protocol=protocol) as client:
             for number in range(count):
                 try:
                     client.lock()
@@ -94,18 +96,18 @@ def test_none_of_a_thousand_is_lost_across_twenty_rotations() -> None:
                 done.release()
 
     with rotating(rotate_after=3600, grace=60) as (keys, url, _):
-        names = {keys.public_key}
-        threads = [threading.Thread(target=ask, args=(url, requests // 4)) for _ in range(4)]
+        names = {offer.public_key for offer in keys.offers()}
+        threads = [threading.Thread(target=ask, args=(url, requests // 4, each)) for each in PROTOCOLS * 2]
         for thread in threads:
             thread.start()
-        for _ in range(20):
+        for each in PROTOCOLS * 10:
             for _ in range(requests // 21):
                 assert done.acquire(timeout=60)
-            names.add(keys.rotate())
+            names.add(keys.rotate(each))
         for thread in threads:
             thread.join()
     assert lost == []
-    assert len(names) == 21
+    assert len(names) == 22
 
 
 def test_a_stream_that_began_before_a_rotation_ends_after_it() -> None:

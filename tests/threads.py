@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Final, TypeVar
 
 import atoma_crypto as ac
-from atoma_crypto import _envelope
+from atoma_crypto import _envelope, _envelope_v2
 
 THREADS: Final = 8
 _Result = TypeVar("_Result")
@@ -55,10 +55,13 @@ def insist(call: Callable[[], _Result]) -> _Result:
 class Meanwhile:
     """Does something at the n-th point of our own code on the way, as another thread could; none is left if `left`.
 
-    A point is before an instruction, or only before a line. The parsers in `_envelope` have nothing that is shared.
+    A point is before an instruction, or only before a line. The parsers of messages share nothing.
     """
 
-    FILES: Final = {str(path) for path in Path(ac.__file__).parent.glob("*.py")} - {_envelope.__file__}
+    FILES: Final = {str(path) for path in Path(ac.__file__).parent.glob("*.py")} - {
+        _envelope.__file__,
+        _envelope_v2.__file__,
+    }
 
     def __init__(self, at: int, do: Callable[[], object], *, lines: bool = False) -> None:
         self.left = at

@@ -2,7 +2,8 @@
 
 `ClientSession` seals one request and opens its answer; `NodeSession` opens a request and seals its answer, with a
 SecretKey or a NodeKeyring of keys that rotate. Both turn bytes into bytes and have no sockets: `atoma_crypto.server`
-is a node that speaks HTTP. `atoma_crypto.hazmat` holds the primitives.
+is a node that speaks HTTP. `Sealer` and `Opener` are protocol v2's records alone, for a framing of one's own;
+`atoma_crypto.hazmat` holds the primitives.
 """
 
 from ._errors import (

@@ -208,6 +208,10 @@ class Scratch:
         self.ptr = ffi.cast("uint8_t *", self._memory.at)
         self.view = ffi.buffer(self.ptr, cap)
 
+    def wipe(self) -> None:
+        """At once, whoever still refers to it, as a traceback may."""
+        lib.ac_scratch_wipe(self._memory)
+
 
 # ---- AES-256-GCM -----------------------------------------------------------------------------------------------------
 

@@ -94,6 +94,15 @@ class Opener(ABC):
     def _open_text(self, text: str) -> Chunk | None:
         """Open an event, given its data, which the C reader leaves to the general parser. None: it ends the stream."""
 
+    def answer(self, raw: bytes) -> bytes:
+        """As reply(), alone: the session's lock keeps no thread out that reads events. ConcurrentUseError."""
+        if not self.take():
+            raise ConcurrentUseError("another thread is inside this session, or was interrupted there")
+        try:
+            return self.reply(raw)
+        finally:
+            self.give()
+
     def _room_for_reply(self, raw: bytes) -> Scratch:
         limit = self._limits.max_response_bytes
         if len(raw) > limit // 3 * 4 + _REPLY_ALLOWANCE:

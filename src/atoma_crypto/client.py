@@ -168,16 +168,10 @@ class ClientSession(Session):
         if not isinstance(raw, bytes | bytearray | memoryview):
             raise TypeError(f"raw must be bytes, bytearray or memoryview, not {type(raw).__name__}")
         self._begin("open_response")
-        opener = self._opener
         try:
-            if not opener.take():
-                raise ConcurrentUseError("another thread is inside this session, or was interrupted there")
-            try:
-                plaintext = opener.reply(bytes(raw))
-            finally:
-                opener.give()
+            plaintext = self._opener.answer(bytes(raw))
             self._step("open_response")
-            opener.close()
+            self._opener.close()
         except BaseException as exc:
             self._judge(exc)
             raise

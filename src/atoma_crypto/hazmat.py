@@ -80,6 +80,9 @@ def blake2b256(data: Buffer) -> bytes:
 # ---- HPKE (RFC 9180), base mode: HKDF-SHA256, AES-256-GCM, and the KEM of the suite ----------------------------------
 
 
+_ENC_BYTES: Final[dict[str, int]] = {"X25519": 32, "X-Wing": _xwing.ENC_BYTES}
+
+
 class HPKEContext:
     """One end of an HPKE context (RFC 9180, section 5.2), made by `hpke_setup_sender` or `hpke_setup_recipient`.
 
@@ -131,10 +134,10 @@ class HPKEContext:
             raise LocalProtocolError("this context seals: it is the sender's end")
         sealed_c, sealed_len = _core.lend(sealed, "sealed")
         aad_c, aad_len = _core.lend(aad, "aad")
-        length = max(0, sealed_len - _core.TAG_BYTES)
-        out = _core.Scratch(max(1, length))
-        _core.check(_core.lib.ac_hpke_open(native, out.ptr, out.cap, sealed_c, sealed_len, aad_c, aad_len))
-        return bytes(out.view[:length])
+        out = bytearray(max(0, sealed_len - _core.TAG_BYTES))
+        out_c = _core.ffi.from_buffer("uint8_t[]", out)
+        _core.check(_core.lib.ac_hpke_open(native, out_c, len(out), sealed_c, sealed_len, aad_c, aad_len))
+        return _taken(out, out_c)
 
     def export(self, exporter_context: Buffer, length: int) -> bytes:
         """A secret of `length` bytes, 0 to 8160, that both ends can compute (section 5.3), whatever was sealed."""
@@ -142,9 +145,10 @@ class HPKEContext:
         if not 0 <= length <= 255 * 32:
             raise ValueError(f"length must be 0 to 8160 bytes, not {length}")
         context_c, context_len = _core.lend(exporter_context, "exporter_context")
-        out = _core.Scratch(max(1, length))
-        _core.check(_core.lib.ac_hpke_export(native, out.ptr, length, context_c, context_len))
-        return bytes(out.view[:length])
+        out = bytearray(length)
+        out_c = _core.ffi.from_buffer("uint8_t[]", out)
+        _core.check(_core.lib.ac_hpke_export(native, out_c, length, context_c, context_len))
+        return _taken(out, out_c)
 
     def close(self) -> None:
         """Wipe. ConcurrentUseError: another thread is inside, and nothing was wiped. Harmless when done twice."""
@@ -167,6 +171,13 @@ class HPKEContext:
     def __repr__(self) -> str:
         end = "sender" if self._seals else "recipient"
         return f"<{type(self).__name__} {end}{' closed' if self._native is None else ''}>"
+
+
+def _taken(out: bytearray, out_c: _core.CData) -> bytes:
+    """A copy of what C has written, which is wiped where it was."""
+    copy = bytes(out)
+    _core.lib.ac_wipe(out_c, len(out))
+    return copy
 
 
 def hpke_setup_sender(
@@ -217,9 +228,6 @@ def hpke_setup_recipient(
     else:
         _core.check(_core.lib.ac_hpke_setup_recipient(native, enc_c, key.native, info_c, info_len))
     return HPKEContext._of(native, seals=False)
-
-
-_ENC_BYTES: Final[dict[str, int]] = {"X25519": 32, "X-Wing": _xwing.ENC_BYTES}
 
 
 def _setup(suite: str, info: Buffer) -> tuple[_core.CData, _core.CData, int]:

@@ -146,7 +146,12 @@ class NodeSession(Session):
             sealer = self._sealer = V2Sealer(self._limits)
         self._follow(NODE["v2"])
         opened = sealer.open_request(envelope, selected.key)
-        self._admit(selected.replay_cache if self._replay_cache is None else self._replay_cache, envelope)
+        try:
+            self._admit(selected.replay_cache if self._replay_cache is None else self._replay_cache, envelope)
+        except BaseException:
+            opened.wipe()
+            self._fail()
+            raise
         body = bytes(opened.view[: opened.len[0]])
         try:
             _envelope_v2.check_body(body, metadata.model, metadata.stream, EnvelopeError)
@@ -163,15 +168,12 @@ class NodeSession(Session):
             protocol="v2",
         )
 
-    def _admit(self, replay_cache: ReplayCache, envelope: _envelope_v2.RequestEnvelope) -> None:
-        """Once, by what `enc` was as it was received. ReplayedError; else whatever the store raises: it is final."""
-        try:
-            admitted = replay_cache.admit(hashlib.sha256(envelope.enc).digest(), envelope.metadata.sent_at + LIFETIME)
-            if admitted is not True:  # nor a store that forgets to say so
-                raise ReplayedError("the request was admitted before")
-        except BaseException:
-            self._fail()
-            raise
+    @staticmethod
+    def _admit(replay_cache: ReplayCache, envelope: _envelope_v2.RequestEnvelope) -> None:
+        """Once, by `enc` as it was received. ReplayedError; ReplayStoreError, or what else the store raises."""
+        admitted = replay_cache.admit(hashlib.sha256(envelope.enc).digest(), envelope.metadata.sent_at + LIFETIME)
+        if admitted is not True:  # nor where a store forgets to say so
+            raise ReplayedError("the request was admitted before")
 
     def seal_response(self, body: Buffer, usage: Usage | None = None) -> bytes:
         """The JSON object that answers a request which is not a stream. `usage` is shown in clear, for billing."""
@@ -210,16 +212,28 @@ class NodeSession(Session):
 
     def seal_chunks(self, plaintexts: Sequence[Buffer], usage: Usage | None = None) -> bytes:
         """Events for all of them, or for none, joined, in one native call; each shows `usage`. Errors as for one."""
-        if type(plaintexts) is not list and (
-            isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence)
-        ):
-            raise TypeError("plaintexts must be a sequence of buffers")
+        if type(plaintexts) is not list:
+            plaintexts = self._listed(plaintexts)
         shown = None if usage is None else self._sealer.shown(usage)
-        self._begin("seal_chunk")
+        if self._inside or "seal_chunk" not in self._allowed:
+            self._require("seal_chunk")
         try:
             if self._pad_to is not None:
                 plaintexts = [pad_record(plaintext, self._pad_to) for plaintext in plaintexts]
             return self._sealer.events(plaintexts, shown)
+        except BaseException as exc:
+            self._judge(exc)
+            if type(exc) is LocalProtocolError:  # as above
+                self._require("seal_chunk")
+            raise
+
+    def _listed(self, plaintexts: Sequence[Buffer]) -> list[Buffer]:
+        """As a list: to make it runs the caller's code."""
+        if isinstance(plaintexts, bytes | bytearray | memoryview | str) or not isinstance(plaintexts, Sequence):
+            raise TypeError("plaintexts must be a sequence of buffers")
+        self._begin("seal_chunk")
+        try:
+            return list(plaintexts)
         except BaseException as exc:
             self._judge(exc)
             raise

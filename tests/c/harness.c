@@ -256,7 +256,10 @@ int main(void) {
     test_v2_request();
     test_v2_parallel();
     test_v2_guards();
-    if (stride() == 1) test_stack(); /* valgrind forbids to look at what lies beyond the stack's end */
+    if (stride() == 1) { /* valgrind forbids to look at what lies beyond the stack's end */
+      test_stack();
+      test_v2_stack();
+    }
     CHECK(random_left() == 0);
   }
   printf("%lu passed, %lu failed\n", passed, failed);

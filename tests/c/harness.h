@@ -141,6 +141,13 @@ void reader_free(reader *r);
  * return value is 1 if something unfinished stands behind them. */
 int model_read(bytes *data, view stream);
 
+/* ---- the stack ---- */
+
+/* A stack of its own for this call, as it left it; to be freed. */
+uint8_t *stack_after(void (*function)(void));
+/* Some 16 bytes in a row of `secret`, but for those that are all alike. */
+int stack_holds(const uint8_t *stack, const void *secret, size_t secret_len);
+
 /* ---- protocol v2 ---- */
 
 typedef struct v2_exchange {
@@ -206,5 +213,6 @@ void test_v2_stream(void);
 void test_v2_request(void);
 void test_v2_parallel(void);
 void test_v2_guards(void);
+void test_v2_stack(void);
 
 #endif

@@ -160,11 +160,15 @@ static void use(unsigned round) {
 void test_masks(void) {
   enum { MOST_OUTCOMES = 64 };
   uint32_t outcomes[MOST_OUTCOMES];
-  unsigned count = 0;
+  unsigned count = 0, tried = 0;
+  uint32_t absent = 0;
   int sha_seen[2] = {0, 0};
   while (ac_cpu_feature_name(features) != NULL) features++;
   CHECK(features <= MOST_FEATURES);
+  for (unsigned i = 0; i < features; i++) absent |= (uint32_t)!cpu_has(ac_cpu_feature_name(i)) << i;
   for (uint32_t hidden = 0; hidden < 1u << features; hidden++) {
+    if (stride() != 1 && (hidden & absent) != 0) continue; /* valgrind's CPU lacks much, and to hide that changes nothing */
+    tried++;
     const uint32_t outcome = hide(hidden);
     const int sha = sha_can_be_used(hidden);
     if (!sha_seen[sha]) {
@@ -180,7 +184,7 @@ void test_masks(void) {
     use(count);
   }
   wrong_names();
-  printf("%u subsets of the CPU's features hidden, with %u outcomes\n", 1u << features, count);
+  printf("%u subsets of the CPU's features hidden, with %u outcomes\n", tried, count);
   CHECK_STATUS(ac_cpu_mask(""), AC_OK);
   CHECK(hide(0) == outcomes[0]);
 }

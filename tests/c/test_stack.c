@@ -85,7 +85,7 @@ static void *call(void *p) {
   return gap[0] ? NULL : p;
 }
 
-static uint8_t *stack_after(void (*function)(void)) {
+uint8_t *stack_after(void (*function)(void)) {
   pthread_attr_t attributes;
   pthread_t thread;
   uint8_t *const stack = aligned_alloc(4096, STACK);
@@ -97,8 +97,7 @@ static uint8_t *stack_after(void (*function)(void)) {
   return stack;
 }
 
-/* Some 16 bytes in a row, but for those that are all alike. */
-static int finds(const uint8_t *stack, const void *secret, size_t secret_len) {
+int stack_holds(const uint8_t *stack, const void *secret, size_t secret_len) {
   enum { RUN = 16 };
   const uint8_t *s = secret;
   for (size_t j = 0; j + RUN <= secret_len; j += 4) {
@@ -116,17 +115,17 @@ static int finds(const uint8_t *stack, const void *secret, size_t secret_len) {
 static void leaves_nothing(void (*function)(void)) {
   uint8_t *const stack = stack_after(function);
   CHECK_STATUS(x.status, AC_OK);
-  CHECK(!finds(stack, x.shared, sizeof x.shared));
-  CHECK(!finds(stack, x.prk, sizeof x.prk));
-  CHECK(!finds(stack, x.key, sizeof x.key));
-  CHECK(!finds(stack, x.client.secret, sizeof x.client.secret));
-  CHECK(!finds(stack, x.node.secret, sizeof x.node.secret));
-  CHECK(!finds(stack, x.signing.secret, AC_SIGN_SEED_BYTES));
-  CHECK(!finds(stack, x.aes.words, sizeof x.aes.words));
-  CHECK(!finds(stack, x.hpke.aes.words, sizeof x.hpke.aes.words));
-  CHECK(!finds(stack, x.kem_shared, sizeof x.kem_shared));
-  CHECK(!finds(stack, x.exporter_secret, sizeof x.exporter_secret));
-  CHECK(!finds(stack, x.response_secret, sizeof x.response_secret));
+  CHECK(!stack_holds(stack, x.shared, sizeof x.shared));
+  CHECK(!stack_holds(stack, x.prk, sizeof x.prk));
+  CHECK(!stack_holds(stack, x.key, sizeof x.key));
+  CHECK(!stack_holds(stack, x.client.secret, sizeof x.client.secret));
+  CHECK(!stack_holds(stack, x.node.secret, sizeof x.node.secret));
+  CHECK(!stack_holds(stack, x.signing.secret, AC_SIGN_SEED_BYTES));
+  CHECK(!stack_holds(stack, x.aes.words, sizeof x.aes.words));
+  CHECK(!stack_holds(stack, x.hpke.aes.words, sizeof x.hpke.aes.words));
+  CHECK(!stack_holds(stack, x.kem_shared, sizeof x.kem_shared));
+  CHECK(!stack_holds(stack, x.exporter_secret, sizeof x.exporter_secret));
+  CHECK(!stack_holds(stack, x.response_secret, sizeof x.response_secret));
   free(stack);
 }
 
@@ -137,7 +136,7 @@ static void spill(void) {
 
 static void search_works(void) {
   uint8_t *const stack = stack_after(spill);
-  CHECK(finds(stack, x.key, sizeof x.key));
+  CHECK(stack_holds(stack, x.key, sizeof x.key));
   free(stack);
 }
 

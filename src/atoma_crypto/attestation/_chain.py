@@ -69,7 +69,8 @@ def _checked(pem: bytes, root: x509.Certificate, now: float) -> Path:
     chain = x509.load_pem_x509_certificates(pem)
     if len(chain) > _MAX_CERTIFICATES:
         raise AttestationError(f"more than {_MAX_CERTIFICATES} certificates in a chain")
-    below = chain[:-1] if chain[-1] == root else chain
+    # What the chain has in the root's place is not looked at: the root that counts is ours.
+    below = chain[:-1] if chain[-1].public_key() == root.public_key() else chain
     if not below:
         raise AttestationError("there is no certificate under the root")
     path = (*below, root)

@@ -3,7 +3,8 @@
  * depend on, apart from the code.
  *
  * What libsodium computes is not counted (X25519, BLAKE2b, random bytes), what it wipes and compares is, and so is what
- * the core calls of the C library. SHA-256 is the portable one: valgrind does not know the instructions for it. Nothing is random: the same code gives the same counts. A string
+ * the core calls of the C library. SHA-256 is the portable one: valgrind does not know the instructions for it. Nothing
+ * is random: the same code gives the same counts. A string
  * instruction, by which long stretches are wiped, counts once for each byte. */
 #include "ac_internal.h"
 
@@ -123,6 +124,10 @@ static struct {
   ac_v1_envelope envelope;
   size_t lens[EVENTS], len, events_len;
   ac_v1_events found;
+  ac_v2_opener v2_opener;
+  ac_v2_sealer v2_sealer;
+  ac_v2_events v2_found;
+  uint8_t enc[AC_X25519_BYTES];
   uint8_t text[MOST], sealed[MOST + AC_TAG_BYTES], out[MOST + AC_TAG_BYTES];
   uint8_t request[EVENT_ROOM], body[EVENT_ROOM], base64[BASE64], binary[BASE64];
   uint8_t events[EVENTS * EVENT_ROOM];
@@ -191,6 +196,46 @@ static int open_some(size_t most, const uint8_t *in, size_t in_len) {
 
 static int open_events(size_t count) { return open_some(count, x.events, x.events_len); }
 
+static ac_v2_metadata metadata(void) {
+  return (ac_v2_metadata){.endpoint = (const uint8_t *)"/v1/chat/completions",
+                          .endpoint_len = 20,
+                          .model = (const uint8_t *)"m",
+                          .model_len = 1,
+                          .stack_small_id = 42,
+                          .num_compute_units = 7,
+                          .sent_at = 1763808745,
+                          .has_stack_small_id = 1,
+                          .has_num_compute_units = 1,
+                          .stream = 1};
+}
+
+static int seal_v2_request(size_t len) {
+  const ac_v2_metadata m = metadata();
+  return ac_v2_request_seal(&x.v2_opener, x.request, sizeof x.request, &x.len, AC_SUITE_X25519, x.key, x.node.public_key,
+                            NULL, NULL, 0, &m, (const uint8_t *)"\"m\"", 3, x.text, len);
+}
+
+static int open_v2_request(size_t len) {
+  const ac_v2_metadata m = metadata();
+  (void)len;
+  return ac_v2_request_open(&x.v2_sealer, x.body, sizeof x.body, &x.len, AC_SUITE_X25519, x.key, &x.node, NULL, x.enc,
+                            sizeof x.enc, x.envelope.ciphertext, x.envelope.ciphertext_len, &m);
+}
+
+static int seal_v2_events(size_t count) {
+  return ac_v2_events_seal(&x.v2_sealer, x.events, sizeof x.events, &x.events_len, x.text, count * TEXT, x.lens, count,
+                           AC_FLAG_MORE, NULL);
+}
+
+static int open_v2_events(size_t count) {
+  x.v2_found.opener = &x.v2_opener;
+  x.v2_found.out = x.out;
+  x.v2_found.out_cap = sizeof x.out;
+  x.v2_found.event_cap = count;
+  const int64_t status = ac_v2_events_open(&x.v2_found, x.events, x.events_len);
+  return status >= AC_ONE ? AC_OK : (int)status;
+}
+
 /* The reader alone: lines that are passed over. */
 static int read_comments(size_t len) {
   return open_some(EVENTS, x.text, len);
@@ -235,6 +280,24 @@ static void read_envelope(void) {
   e->body_hash = member(&e->body_hash_len, "plaintext_body_hash");
 }
 
+static void count_v2(void) {
+  count("seal a v2 request of 300 B", seal_v2_request, TEXT);
+  size_t text_len;
+  x.request[x.len] = 0;
+  const uint8_t *const text = member(&text_len, "enc");
+  MUST(aci_base64_decode_exact(x.enc, sizeof x.enc, text, text_len) == AC_OK);
+  x.envelope.ciphertext = member(&x.envelope.ciphertext_len, "ciphertext");
+  count("open a v2 request of 300 B", open_v2_request, TEXT);
+  MUST(x.len == TEXT && memcmp(x.body, x.text, TEXT) == 0);
+  MUST(seal_v2_events(1) == AC_OK);
+  count("open the first v2 event of 300 B", open_v2_events, 1); /* which makes the key */
+  count("seal a v2 event of 300 B", seal_v2_events, 1);
+  count("open a v2 event of 300 B", open_v2_events, 1);
+  count("seal 32 v2 events of 300 B", seal_v2_events, EVENTS);
+  count("open 32 v2 events of 300 B", open_v2_events, EVENTS);
+  MUST(x.v2_found.count == EVENTS && memcmp(x.out, x.text, EVENTS * TEXT) == 0);
+}
+
 static void count_all(void) {
   fill(x.key, sizeof x.key);
   fill(x.nonce, sizeof x.nonce);
@@ -271,6 +334,8 @@ static void count_all(void) {
   count("seal 32 events of 300 B", seal_events, EVENTS);
   count("open 32 events of 300 B", open_events, EVENTS);
   MUST(x.found.count == EVENTS && memcmp(x.out, x.text, EVENTS * TEXT) == 0);
+
+  count_v2();
 
   for (size_t i = 0; i < COMMENTS; i += COMMENT) memcpy(x.text + i + COMMENT - 3, "\n\n:", 3);
   x.text[0] = ':';

@@ -18,11 +18,20 @@ extern const ac_sodium ct_sodium;
 void must(int condition, const char *file, int line, const char *what); /* ends the program otherwise */
 #define MUST(condition) must((condition) != 0, __FILE__, __LINE__, #condition)
 
-/* ---- operations.c: they mark what they put in and check what comes out ---- */
+/* ---- operations*.c: they mark what they put in and check what comes out ---- */
+
+/* No two are alike, so that a result that does not depend on its input would show. */
+void fill(uint8_t *p, size_t len);
+void fill_secret(uint8_t *p, size_t len);
+int same(const void *a, const void *b, size_t len); /* what the program compares itself is public from then on */
+/* The bytes between the quotes of member `name`, which is there. */
+const uint8_t *member(size_t *len, const uint8_t *json, size_t json_len, const char *name);
+void spoil(const uint8_t *text, size_t len); /* another digit of base64, a few digits before the end */
 
 void operate_gcm(unsigned backend);
 void operate_keys(void);
 void operate_sessions(void);
+void operate_v2(void);
 
 typedef struct session_pair {
   ac_v1_opener opener; /* client */

@@ -116,9 +116,11 @@ int main(int count, char **arguments) {
     operate_gcm(backend);
     operate_keys();
     operate_sessions();
+    operate_v2();
     /* and what needs SHA-256, without the CPU's instructions for it, which valgrind does not know anyway */
     MUST(ac_cpu_mask("sha") == AC_OK && ac_init(&ct_sodium, arguments[1]) == AC_OK);
     operate_keys();
+    operate_v2();
     return 0;
   }
   for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {

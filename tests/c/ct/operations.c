@@ -7,7 +7,7 @@
 enum { LONGEST = 4096, LONGEST_AAD = 33 };
 
 /* No two are alike, so that a result that does not depend on its input would show. */
-static void fill(uint8_t *p, size_t len) {
+void fill(uint8_t *p, size_t len) {
   static uint32_t state = 1;
   for (size_t i = 0; i < len; i++) {
     state = state * 1664525 + 1013904223;
@@ -15,13 +15,13 @@ static void fill(uint8_t *p, size_t len) {
   }
 }
 
-static void fill_secret(uint8_t *p, size_t len) {
+void fill_secret(uint8_t *p, size_t len) {
   fill(p, len);
   secret(p, len);
 }
 
 /* What the program compares itself is public from then on. */
-static int same(const void *a, const void *b, size_t len) {
+int same(const void *a, const void *b, size_t len) {
   aci_declassify(a, len);
   aci_declassify(b, len);
   return len == 0 || memcmp(a, b, len) == 0;
@@ -225,7 +225,7 @@ enum { TEXT = 1500, ROOM = 4 * TEXT };
 static const uint8_t model[] = "\"m\"", usage[] = "{\"total_tokens\":3}";
 
 /* The bytes between the quotes of member `name`, which is there. */
-static const uint8_t *member(size_t *len, const uint8_t *json, size_t json_len, const char *name) {
+const uint8_t *member(size_t *len, const uint8_t *json, size_t json_len, const char *name) {
   char key[40] = "\"";
   strcat(strcat(key, name), "\":\"");
   const size_t key_len = strlen(key);
@@ -251,7 +251,7 @@ static ac_v1_envelope read_envelope(const uint8_t *json, size_t len) {
 }
 
 /* Another digit of base64, a few digits before the end. */
-static void spoil(const uint8_t *text, size_t len) {
+void spoil(const uint8_t *text, size_t len) {
   uint8_t *at = (uint8_t *)(uintptr_t)text + len - 6;
   *at = *at == 'A' ? 'B' : 'A';
 }
