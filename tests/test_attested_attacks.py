@@ -17,6 +17,7 @@ import pytest
 import atoma_crypto as ac
 from atoma_crypto._typing import Protocol
 from atoma_crypto.attestation import AllOf, AnyOf, Evidence, PinnedKeys, Verifier, evidence_from_json, evidence_to_json
+from atoma_crypto.sdk import APIError
 from attested_node import OTHER_MR_TD, Attested, at_now, challenge_in, tdx, verifier
 from certificates import DAY, NOW
 from confidential_node import chat, openai_client, running
@@ -280,3 +281,22 @@ def test_a_router_that_swallows_the_challenge(protocol: Protocol, clock: Clock) 
         ):
             sdk.confidential_chat.create(messages=MESSAGES, model="m")
         on.nothing_was_sealed(locks=1)
+
+
+@pytest.mark.parametrize("asking", ["transport", "gateway"])
+def test_a_forged_refusal_and_a_key_in_between_do_not_make_it_run_twice(asking: str, clock: Clock) -> None:
+    """A 422 in clear, then a lock with a key that is not known, then one with the key that was used."""
+    with stage("v2", clock) as on:
+        forged = b'{"error":{"code":"KEY_UNKNOWN","message":"which?"}}'
+        on.middle.on_answer = lambda passed: passed.but(forged, status=422)
+        strange = attack(on, its_key)
+        on.middle.on_lock = lambda passed: strange(passed) if len(on.node.locks) == 2 else passed
+        if asking == "gateway":
+            with gateway(on.middle.url, protocol="v2", verify=verifier()) as gate:
+                assert error_of(gate.post())[:2] == (422, "KEY_UNKNOWN")
+        else:
+            with sdk_for(on.middle.url, protocol="v2", verify=verifier()) as sdk, pytest.raises(APIError) as caught:
+                sdk.confidential_chat.create(messages=MESSAGES, model="m")
+            assert caught.value.status_code == 422
+        assert on.middle.paths.count("/v1/nodes/lock") == 3
+        assert len(on.node.seen) == 1

@@ -191,15 +191,16 @@ class Nodes:
         self, exchange: Exchange, address: str, headers: Mapping[str, str], unknown: FailedError | None
     ) -> Answer:
         """Take a lock, seal and post. `unknown`: the node has said just now that it does not know the key."""
-        await _wait(exchange)
-        await self._lock(exchange, address, headers)
-        if unknown is not None and exchange.offers_same_key:
-            unknown.new_key = False
-            raise unknown
-        if exchange.needs_challenge:
+        while True:
             await _wait(exchange)
-            if exchange.needs_challenge:  # nobody else has verified the key in the meantime
-                await self._lock(exchange, address, headers)
+            await self._lock(exchange, address, headers)
+            if unknown is not None and exchange.offers_same_key:
+                unknown.new_key = False
+                raise unknown
+            if exchange.needs_challenge:
+                await _wait(exchange)
+            if not exchange.needs_challenge:  # or somebody else has verified the key in the meantime
+                break
         sealed = None
         try:
             if exchange.knows_key:
