@@ -181,29 +181,41 @@ class Slow:
         return self._policy.verify(*arguments, **more)
 
 
+class Waiting:
+    """A policy that ends only once the event loop has gone on."""
+
+    wants_challenge = True
+
+    def __init__(self, policy: TdxVerifier) -> None:
+        self._policy = policy
+        self.begun, self.went_on = threading.Event(), threading.Event()
+        self.thread = 0
+
+    def verify(self, *arguments: Any, **more: Any) -> AttestedKey:
+        self.thread = threading.get_ident()
+        self.begun.set()
+        assert self.went_on.wait(30)
+        return self._policy.verify(*arguments, **more)
+
+
 @pytest.mark.parametrize("kind", ["httpx async", "httpx2 async"])
 def test_an_event_loop_goes_on_while_a_key_is_verified(kind: str, clock: Clock) -> None:
-    node, policy = node_of("v2", clock), Slow(verifier())
-    gaps: list[float] = []
+    node, policy = node_of("v2", clock), Waiting(verifier())
 
-    async def ticking() -> None:
-        before = time.monotonic()
-        while True:
+    async def watch() -> None:
+        while not policy.begun.is_set():
             await asyncio.sleep(0.01)
-            gaps.append(time.monotonic() - before)
-            before = time.monotonic()
+        policy.went_on.set()
 
     async def run(url: str) -> None:
-        ticks = asyncio.create_task(ticking())
+        watching = asyncio.create_task(watch())
         async with openai_client(kind, url, protocol="v2", verify=policy) as client:
             await chat(client)
-        ticks.cancel()
+        await watching
 
     with running(node) as url:
         asyncio.run(run(url))
-    assert policy.threads
-    assert threading.get_ident() not in policy.threads
-    assert len(gaps) > 8
+    assert policy.thread != threading.get_ident()
 
 
 # ---- who shows what was verified --------------------------------------------------------------------------------
@@ -326,9 +338,9 @@ def test_of_many_requests_at_once_few_ask_with_a_challenge(protocol: Protocol, a
             with gateway(url, protocol=protocol, verify=policy) as gate:
                 asyncio.run(run(gate.url))
     assert len(node.seen) == 40
-    assert len(policy.threads) <= 2 * 4
-    assert sum(bool(challenge) for challenge in node.challenges) == len(policy.threads)
-    assert len(node.challenges) <= 40 + len(policy.threads)
+    challenged = sum(bool(challenge) for challenge in node.challenges)
+    assert 2 <= len(policy.threads) <= challenged <= 2 * 4  # a verdict may be there by the time of a reply
+    assert len(node.challenges) <= 40 + challenged
 
 
 def test_a_turn_is_given_back_whatever_happens(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
