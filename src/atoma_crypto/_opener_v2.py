@@ -32,7 +32,7 @@ class V2Opener(Opener):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._rest = Decoder(limits.max_event_bytes)  # of what is received behind the end
+        self._rest = Decoder(limits.max_event_bytes, begun=True)  # of what is received behind the end
 
     def seal_request(self, body: Buffer, node: PublicKey, metadata: Metadata) -> bytes:
         """The request's envelope. InvalidKeyError: the node's key gives an all-zero shared secret."""
