@@ -19,8 +19,8 @@ def data_of(block: bytes) -> bytes | None:
 class Decoder:
     """An event stream in clear, fed in pieces of any size.
 
-    `max_event_bytes` bounds what is held back for one event: MessageTooLargeError. `begun`: this is the rest of a stream,
-    in which a byte order mark is none.
+    `max_event_bytes` bounds what is held back for one event: MessageTooLargeError. `begun`: this is the rest of a
+    stream, in which a byte order mark is none.
     """
 
     __slots__ = ("_data", "_fields", "_line", "_max", "_size", "_skip_lf", "_start")

@@ -111,8 +111,7 @@ class ClientSession(Session):
             raise TypeError(f"stream must be bool, not {type(stream).__name__}")
         if num_compute_units is not None:
             self._check_integer(num_compute_units, "num_compute_units")
-        if not isinstance(body, bytes | bytearray | memoryview):
-            raise TypeError(f"body must be bytes, bytearray or memoryview, not {type(body).__name__}")
+        _core.lend(body, "body")  # TypeError, ValueError
         self._begin("seal_request, stream" if stream else "seal_request")
         try:
             raw = self._seal(body, stream, num_compute_units)
@@ -125,7 +124,8 @@ class ClientSession(Session):
         return raw
 
     def _seal(self, body: Buffer, stream: bool, num_compute_units: int | None) -> bytes:
-        opener, text, padded = self._opener, bytes(body), pad_request(body, self._pad_to)
+        opener, text = self._opener, bytes(body)  # a copy: what is checked is what is sealed
+        padded = pad_request(text, self._pad_to)
         if isinstance(opener, V2Opener):
             _envelope_v2.check_body(text, self._model, stream, LocalProtocolError)
             sent_at = math.floor(self._clock())
