@@ -38,31 +38,33 @@ class V2Opener(Opener):
         """The request's envelope. InvalidKeyError: the node's key gives an all-zero shared secret."""
         text, length = _core.lend(body, "body")
         suite = suite_sizes(node.suite)
-        shared, enc = _xwing.encapsulate(bytes(node)) if node.suite == "X-Wing" else (b"", b"")
         model_json = _envelope_v2.write_model(metadata.model)
         native_metadata, held = _v2.lend_metadata(metadata)
         out = bytearray(lib.ac_v2_request_max_bytes(length, len(model_json), suite.enc_bytes))  # public: not wiped
         out_len = ffi.new("size_t *")
-        with ffi.from_buffer("uint8_t[]", out) as out_c:
-            status = lib.ac_v2_request_seal(
-                self._native,
-                out_c,
-                len(out),
-                out_len,
-                suite.id,
-                node.key_id,
-                ffi.NULL if enc else bytes(node),
-                shared or ffi.NULL,
-                enc or ffi.NULL,
-                len(enc),
-                native_metadata,
-                model_json,
-                len(model_json),
-                text,
-                length,
-            )
+        shared, enc = _xwing.encapsulate(bytes(node)) if node.suite == "X-Wing" else (b"", b"")
+        try:
+            with ffi.from_buffer("uint8_t[]", out) as out_c:
+                status = lib.ac_v2_request_seal(
+                    self._native,
+                    out_c,
+                    len(out),
+                    out_len,
+                    suite.id,
+                    node.key_id,
+                    ffi.NULL if enc else bytes(node),
+                    shared or ffi.NULL,
+                    enc or ffi.NULL,
+                    len(enc),
+                    native_metadata,
+                    model_json,
+                    len(model_json),
+                    text,
+                    length,
+                )
+        finally:
+            _xwing.wipe(shared)
         del held
-        _xwing.wipe(shared)
         _core.check(status)
         limits = self._limits
         _core.check(
