@@ -16,11 +16,12 @@ static int open_texts(ac_v2_opener *o, uint8_t *out, size_t *plaintext_len, kind
                       const aci_text *ciphertext, const aci_text *salt, const uint64_t *usage) {
   uint8_t salt_bytes[AC_V2_SALT_BYTES];
   size_t sealed_len = 0;
-  if (o->ended || !flag_fits(o, as, flag) || (as == OBJECT && salt->len == 0)) return AC_ERR_FORMAT;
-  if (salt->len != 0 && aci_base64_decode_exact(salt_bytes, sizeof salt_bytes, salt->at, salt->len) != AC_OK)
+  const int has_salt = salt->at != NULL;
+  if (o->ended || !flag_fits(o, as, flag) || (as == OBJECT && !has_salt)) return AC_ERR_FORMAT;
+  if (has_salt && aci_base64_decode_exact(salt_bytes, sizeof salt_bytes, salt->at, salt->len) != AC_OK)
     return AC_ERR_FORMAT;
   if (aci_base64_decode(out, &sealed_len, ciphertext->at, ciphertext->len) != AC_OK) return AC_ERR_FORMAT;
-  const int status = aci_v2_open(o, out, flag, out, sealed_len, salt->len != 0 ? salt_bytes : NULL, usage);
+  const int status = aci_v2_open(o, out, flag, out, sealed_len, has_salt ? salt_bytes : NULL, usage);
   if (status == AC_OK) *plaintext_len = sealed_len - AC_TAG_BYTES;
   return status;
 }
@@ -150,7 +151,7 @@ int ac_v2_events_unfinished(const ac_v2_opener *opener, size_t in_len) { return 
 int ac_v2_sealed_open(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, int event, uint32_t flag,
                       const uint8_t *ciphertext, size_t ciphertext_len, const uint8_t *salt, size_t salt_len,
                       const uint64_t *usage) {
-  const aci_text ciphertext_text = {ciphertext, ciphertext_len}, salt_text = {salt, salt_len};
+  const aci_text ciphertext_text = {ciphertext, ciphertext_len}, salt_text = {salt_len != 0 ? salt : NULL, salt_len};
   if (out_cap < ac_base64_decoded_max(ciphertext_len)) return AC_ERR_CAPACITY;
   if (aci_overlap(out, out_cap, ciphertext, ciphertext_len) || aci_overlap(out, out_cap, salt, salt_len) ||
       aci_overlap(out, out_cap, usage, usage != NULL ? AC_V2_USAGE * sizeof *usage : 0))

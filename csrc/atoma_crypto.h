@@ -67,7 +67,7 @@
 #define AC_V2_MAX_RECORDS 4294967296
 /* Plaintext bytes of one response: 2^36. The sealer keeps AC_V2_ABORT_BYTES of them back for an abort. */
 #define AC_V2_MAX_STREAM_BYTES 68719476736
-#define AC_V2_ABORT_BYTES 65536
+#define AC_V2_ABORT_BYTES 1048576
 
 #define AC_FLAG_MORE 0  /* more records follow; the plaintext is not empty */
 #define AC_FLAG_END 1   /* the end of a stream; the plaintext may be empty */

@@ -93,7 +93,7 @@ def test_what_an_abort_can_say(code: Any, message: Any, status: Any, error: type
 
 
 def test_a_counter_that_is_spent_leaves_the_abort() -> None:
-    for name, value in (("index", 2**32 - 1), ("bytes_left", 65536)):
+    for name, value in (("index", 2**32 - 1), ("bytes_left", 1 << 20)):
         pair = streaming()
         pair.node.seal_chunk(b"x")
         setattr(native(pair.node), name, value)
@@ -104,6 +104,15 @@ def test_a_counter_that_is_spent_leaves_the_abort() -> None:
         with pytest.raises(ac.LimitExceededError):
             pair.node.seal_chunk(b"x", USAGE)
         assert b'"flag":2' in pair.node.abort("LIMIT", "spent", 500)
+
+
+def test_what_is_kept_back_is_enough_for_the_longest_padding() -> None:
+    pair = streaming(node={"pad_to": 1 << 20})
+    pair.node.seal_chunk(b"x")
+    native(pair.node).bytes_left = 1 << 20
+    with pytest.raises(ac.LimitExceededError):
+        pair.node.seal_chunk(b"x")
+    assert b'"flag":2' in pair.node.abort("LIMIT", "\U0001f600" * 1024, 500)
 
 
 def test_an_event_that_would_be_too_long() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any, Final
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import atoma_crypto as ac
 from atoma_crypto import _envelope_v2
 from atoma_crypto._core import ffi
+from atoma_crypto._padding import PadTo
 from atoma_crypto._state import State
 from atoma_crypto._typing import Suite
 from helpers import REPLY_BODY, USAGE, SessionPair, native, new_client, new_node, node_key, tamper, twin
@@ -73,9 +75,22 @@ def test_arguments() -> None:
     assert client.seal_request(b"{}", stream=False, num_compute_units=2**53 - 1)
 
 
-@pytest.mark.parametrize("time", [-1.0, 2.0**53, float("nan"), float("inf")])
-def test_a_clock_that_tells_no_time(time: float) -> None:
-    now = [time]
+@pytest.mark.parametrize("pad_to", [None, "auto"])
+def test_what_was_checked_is_what_is_sealed(pad_to: PadTo) -> None:
+    """Also where the buffer is another's by then: the clock is asked in between."""
+    body = bytearray(b'{"model":"m"}')
+
+    def clock() -> float:
+        body[:] = b'{"model":"n"}'
+        return time.time()
+
+    raw = new_v2(clock=clock, pad_to=pad_to).seal_request(body, stream=False)
+    assert new_node().open_request(raw).body.rstrip() == b'{"model":"m"}'
+
+
+@pytest.mark.parametrize("told", [-1.0, 2.0**53, float("nan"), float("inf")])
+def test_a_clock_that_tells_no_time(told: float) -> None:
+    now = [told]
     client = new_v2(clock=lambda: now[0])
     with pytest.raises((ValueError, OverflowError)):
         client.seal_request(b"{}", stream=False)

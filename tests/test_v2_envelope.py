@@ -242,16 +242,15 @@ def test_any_text_of_a_request(at: int, more: bytes, cut: int) -> None:
     raw = dumped()
     raw = raw[:at] + more + raw[at + cut :]
     try:
-        ours: RequestEnvelope | None = _envelope_v2.request_of(
-            _envelope.read_members(raw, "the request", ac.EnvelopeError)
-        )
+        found = _envelope.read_members(raw, "the request", ac.EnvelopeError)
+        ours: RequestEnvelope | None = _envelope_v2.request_of(found) if _envelope_v2.version_of(found) == 2 else None
     except ac.EnvelopeError:
         ours = None
     try:
         theirs: v2.Envelope | None = v2.read_envelope(raw)
     except v2.RefusedError:
         theirs = None
-    if ours is not None and b'"v": 2' in raw:
+    if ours is not None:
         # the alphabet of the ciphertext is for the core to look at, when it decodes it
         assert (theirs is None) <= (not _canonical(ours.ciphertext))
     assert theirs is None or ours is not None

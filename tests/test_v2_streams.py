@@ -12,7 +12,7 @@ import atoma_crypto as ac
 from atoma_crypto._core import ffi, lib
 from atoma_crypto._state import State
 from atoma_crypto._typing import Suite, Usage
-from helpers import DRESSINGS, USAGE, Reading, SessionPair, byte_by_byte, every_split, read, tamper, twin
+from helpers import BOM, DRESSINGS, USAGE, Reading, SessionPair, byte_by_byte, every_split, read, tamper, twin
 
 OTHER: Final = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
 
@@ -172,7 +172,7 @@ def test_an_event_behind_the_end_is_found_at_the_end_of_the_bytes() -> None:
 
 
 def test_what_may_stand_behind_the_end() -> None:
-    for more in (b"\n\r\n", b": comment\n\n", b"event: x\n\n", b"data: cut off", b"id"):
+    for more in (b"\n\r\n", b": comment\n\n", b"event: x\n\n", BOM + b"data: x\n\n", b"data: cut off", b"id"):
         pair, events = streamed(1)
         pair.client.receive_data(b"".join(events))
         assert isinstance(list(pair.client.events())[-1], ac.EndOfStream)

@@ -265,3 +265,26 @@ def test_nothing_of_a_key_is_left_in_memory() -> None:
     command = [sys.executable, "-c", SCAN, masked[0], enc.hex(), *masked[1:]]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "[]\n", "")
+
+
+def test_what_passes_through_pythons_memory_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Python does with the memory next: the expanded seed, and at each end ML-KEM's secret and X-Wing's."""
+    wiped: list[tuple[bytes, bytes]] = []  # what it was, and itself
+    wipe = _xwing.wipe
+
+    def watched(secret: bytes) -> None:
+        wiped.append((bytes(bytearray(secret)), secret))
+        wipe(secret)
+
+    monkeypatch.setattr(_xwing, "wipe", watched)
+    seed = hashlib.sha256(b"of another look").digest()
+    key = ac.SecretKey.from_bytes(seed, "X-Wing")
+    client = ac.ClientSession(key.public_key, model="m", stack_small_id=None, protocol="v2")
+    raw = client.seal_request(b"{}", stream=False)
+    ac.NodeSession(key, replay_cache=ac.MemoryReplayCache(fresh_key=True)).open_request(raw)
+    expanded, *client_and_node = [before for before, _ in wiped]
+    assert expanded == hashlib.shake_256(seed).digest(96)
+    assert client_and_node[:2] == client_and_node[2:]
+    assert len({*client_and_node}) == 2
+    assert all(len(secret) == 32 and any(secret) for secret in client_and_node)
+    assert not any(any(secret) for _, secret in wiped)

@@ -122,6 +122,8 @@ STREAMS: Final[Mapping[str, tuple[Spoil, int]]] = {
     "v in the second event": (_set(1, v=2), 1),
     "salt in the second event": (lambda r: r.with_members(1, salt=r.members(0)["salt"]), 1),
     "salt is null in the second event": (_edit(1, b'"}', b'","salt":null}'), 1),
+    "salt is empty in the second event": (_set(1, salt="", v=2), 1),
+    "salt is empty in the second event, escaped": (_edit(1, b'"}', b'","\\u0073alt":"","v":2}'), 1),
     "the end is unsaid": (_set(2, flag=None), 2),
     "a chunk is said to be the end": (_set(1, flag=1), 1),
     "a chunk is said to be an abort": (_set(1, flag=2), 1),

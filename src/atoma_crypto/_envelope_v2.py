@@ -170,6 +170,8 @@ def read_record(text: bytes | str, what: str, error: type[RemoteProtocolError]) 
         raise error("'flag' is not an integer from 0 to 3")
     if ("v" in found) is not ("salt" in found) or ("v" in found and (type(found["v"]) is not int or found["v"] != 2)):
         raise error(f"{what} is not of protocol v2")
+    if found.get("salt") == "":  # to the core it would be none
+        raise error("'salt' is empty")
     return Record(
         ciphertext=base64_text(found, "ciphertext", error),
         flag=flag,

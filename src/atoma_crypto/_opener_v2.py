@@ -39,31 +39,33 @@ class V2Opener(Opener):
         """The request's envelope. InvalidKeyError: the node's key gives an all-zero shared secret."""
         text, length = _core.lend(body, "body")
         suite, public_key = suite_sizes(node.suite), bytes(node)
-        shared, enc = _xwing.encapsulate(public_key) if node.suite == "X-Wing" else (b"", b"")
         model_json = _envelope_v2.write_model(metadata.model)
         native_metadata, held = _v2.lend_metadata(metadata)
         most = lib.ac_v2_request_max_bytes(length, len(model_json), suite.enc_bytes)
         out, out_len = ffi.new(_BYTES, most), ffi.new("size_t *")  # public: not wiped
-        status = lib.ac_v2_request_seal(
-            self._native,
-            out,
-            most,
-            out_len,
-            suite.id,
-            node.key_id,
-            ffi.NULL if enc else public_key,
-            shared or ffi.NULL,
-            enc or ffi.NULL,
-            len(enc),
-            native_metadata,
-            model_json,
-            len(model_json),
-            text,
-            length,
-        )
+        shared, enc = _xwing.encapsulate(public_key) if node.suite == "X-Wing" else (b"", b"")
+        try:
+            status = lib.ac_v2_request_seal(
+                self._native,
+                out,
+                most,
+                out_len,
+                suite.id,
+                node.key_id,
+                ffi.NULL if enc else public_key,
+                shared or ffi.NULL,
+                enc or ffi.NULL,
+                len(enc),
+                native_metadata,
+                model_json,
+                len(model_json),
+                text,
+                length,
+            )
+        finally:
+            if shared:
+                _xwing.wipe(shared)
         del held
-        if shared:
-            _xwing.wipe(shared)
         limits = self._limits
         _core.check(
             status
@@ -173,7 +175,7 @@ class V2Opener(Opener):
     def late(self) -> None:
         """Look at what was received behind the end. FramingError: an event."""
         if self._rest is None:
-            self._rest = Decoder(self._limits.max_event_bytes)
+            self._rest = Decoder(self._limits.max_event_bytes, begun=True)
         while self.received:
             if self._rest.feed(self.received.popleft()):
                 raise FramingError("an event stands behind the last one")

@@ -37,24 +37,26 @@ class V2Sealer(Sealer):
             native, shared = ffi.NULL, key.decapsulate(envelope.enc)
         else:
             native, shared = key.native, b""
-        status = lib.ac_v2_request_open(
-            self._native,
-            body.ptr,
-            body.cap,
-            body.len,
-            suite_sizes(key.suite).id,
-            envelope.key_id,
-            native,
-            shared or ffi.NULL,
-            envelope.enc,
-            len(envelope.enc),
-            envelope.ciphertext,
-            len(envelope.ciphertext),
-            metadata,
-        )
+        try:
+            status = lib.ac_v2_request_open(
+                self._native,
+                body.ptr,
+                body.cap,
+                body.len,
+                suite_sizes(key.suite).id,
+                envelope.key_id,
+                native,
+                shared or ffi.NULL,
+                envelope.enc,
+                len(envelope.enc),
+                envelope.ciphertext,
+                len(envelope.ciphertext),
+                metadata,
+            )
+        finally:
+            if shared:
+                _xwing.wipe(shared)
         del held
-        if shared:
-            _xwing.wipe(shared)
         if status:
             raise _v2.error(status, EnvelopeError)
         return body

@@ -19,18 +19,19 @@ def data_of(block: bytes) -> bytes | None:
 class Decoder:
     """An event stream in clear, fed in pieces of any size.
 
-    `max_event_bytes` bounds what is held back for one event: MessageTooLargeError.
+    `max_event_bytes` bounds what is held back for one event: MessageTooLargeError. `begun`: this is the rest of a
+    stream, in which a byte order mark is none.
     """
 
     __slots__ = ("_data", "_fields", "_line", "_max", "_size", "_skip_lf", "_start")
 
-    def __init__(self, max_event_bytes: int = 16 << 20) -> None:
+    def __init__(self, max_event_bytes: int = 16 << 20, *, begun: bool = False) -> None:
         self._data: list[bytes] = []  # the `data` values of the current event
         self._fields = False  # it has a line that is not a comment
         self._line = bytearray()  # its unfinished line
         self._size = 0
         self._skip_lf = False  # a CR ended the last line; a LF that follows belongs to it
-        self._start = True
+        self._start = not begun
         self._max = max_event_bytes
 
     def feed(self, received: bytes) -> list[bytes]:

@@ -120,8 +120,7 @@ class ClientSession(Session):
             raise TypeError(f"stream must be bool, not {type(stream).__name__}")
         if num_compute_units is not None:
             self._check_integer(num_compute_units, "num_compute_units")
-        if not isinstance(body, bytes | bytearray | memoryview):
-            raise TypeError(f"body must be bytes, bytearray or memoryview, not {type(body).__name__}")
+        _core.lend(body, "body")  # TypeError, ValueError
         self._begin("seal_request, stream" if stream else "seal_request")
         try:
             raw = self._seal(body, stream, num_compute_units)
@@ -136,7 +135,8 @@ class ClientSession(Session):
     def _seal(self, body: Buffer, stream: bool, num_compute_units: int | None) -> bytes:
         if self._expires_at is not None and not self._clock() < self._expires_at:  # of a NaN it is not, either
             raise LocalProtocolError("what was attested of the node's key has ended: verify it anew")
-        opener, text, padded = self._opener, bytes(body), pad_request(body, self._pad_to)
+        opener, text = self._opener, bytes(body)  # a copy: what is checked is what is sealed
+        padded = pad_request(text, self._pad_to)
         if isinstance(opener, V2Opener):
             _envelope_v2.check_body(text, self._model, stream, LocalProtocolError)
             sent_at = math.floor(self._clock())
