@@ -25,12 +25,6 @@ _log = logging.getLogger("atoma_crypto.server")
 _WORKER_BYTES = 64 << 10
 _IMAGES = BY_PLAINTEXT["/v1/images/generations"]
 _V2_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
-_STREAM_START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")],
-}
-
 ABORTED = "atoma_crypto.aborted"
 """Stands in the scope of a request whose stream has ended with v2's sealed error, which HTTP takes for a good end."""
 Stream = AsyncIterator[list[Answer]]
@@ -42,6 +36,15 @@ class StreamAbortedError(Exception):
     Raised out of the application, because that is how an ASGI server is told to break the connection off: v1
     has no last event, so a body that ended cleanly would pass for a complete answer.
     """
+
+
+def stream_start() -> Message:
+    """The head of a stream. A new one each time: who stands between may add to its headers, such as a cookie."""
+    return {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")],
+    }
 
 
 class _FailedError(Exception):
@@ -111,7 +114,7 @@ class Reply:
             except _FailedError as failure:
                 await told(self._session, failure.refusal)(scope, receive, send)
                 return True
-            await send(_STREAM_START)
+            await send(stream_start())
             await send({"type": "http.response.body", "body": first, "more_body": True})
             last = b""
             try:

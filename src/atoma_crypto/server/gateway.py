@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import atoma_crypto as ac
 from atoma_crypto._padding import PadTo
@@ -35,16 +35,11 @@ from atoma_crypto.server._http import (
 from atoma_crypto.server._json import read_object
 from atoma_crypto.server._node_answer import FailedError
 from atoma_crypto.server._nodes import Nodes, RequestMetadata
-from atoma_crypto.server._reply import StreamAbortedError
+from atoma_crypto.server._reply import StreamAbortedError, stream_start
 from atoma_crypto.server._work import run_work
 
 __all__ = ["RequestMetadata", "create_app"]
 
-_STREAM_START: Final[Message] = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")],
-}
 _CHAT: Final = BY_CONFIDENTIAL["/v1/confidential/chat/completions"]
 _LOOPBACK: Final = re.compile(r"(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?")
 
@@ -173,7 +168,7 @@ class _Inference:
                     async with aclosing(answer.events()) as batches:
                         async for batch in batches:
                             if not started:  # only now, so that what fails before is a status
-                                await send(_STREAM_START)
+                                await send(stream_start())
                                 started = True
                             await send({"type": "http.response.body", "body": batch, "more_body": True})
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
