@@ -13,13 +13,14 @@ import openai
 import pytest
 
 import atoma_crypto as ac
+from asgi_apps import CookieForEach
 from atoma_crypto.attestation import AttestedKey, PinnedKeys
 from atoma_crypto.server.gateway import create_app
-from confidential_node import USAGE, Abort, Node, delta, running
+from confidential_node import USAGE, Abort, Node, delta, running, typical
 from gateways import CHAT, SEALED_CHAT, Gateway, body, events_of, gateway
 from middle import Attack, Middle, flipped, without
 from oracle import unb64
-from serving import INTERNAL_ERROR, error_of, serving
+from serving import INTERNAL_ERROR, NO_CAS, error_of, serving
 
 
 @contextlib.contextmanager
@@ -82,6 +83,41 @@ def test_a_sealed_error_is_told_with_its_own_status(stream: bool, shown: int) ->
             assert error_of(gate.post(body(stream=stream))) == (status, "NO_ROOM", "is left: é")
         assert error_of(gate.post(body(stream=stream), SEALED_CHAT)) == INTERNAL_ERROR
     assert len(node.seen) == 5  # none was tried again
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_lock_that_is_gone_is_taken_anew_where_the_node_says_so_sealed(stream: bool) -> None:
+    gone = [425]
+
+    def answer(path: str, asked: dict[str, Any]) -> Any:
+        if gone:
+            raise Abort("UNAVAILABLE_STACK", "take a new one", gone.pop())
+        return typical(path, asked)
+
+    node = Node(answer, v2=True)
+    with v2_gateway(node) as gate:
+        assert gate.post(body(stream=stream)).status_code == 200
+        assert len(node.locks) == len({seen.enc for seen in gate.seen}) == 2
+        gone += [425] * 3
+        assert error_of(gate.post(body(stream=stream)))[:2] == (425, "UNAVAILABLE_STACK")
+        assert len(node.locks) == 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_node_that_says_sealed_that_it_is_busy_is_passed_over(stream: bool) -> None:
+    busy, other = Node(aborting(503), v2=True), Node(v2=True)
+    with v2_gateway(busy, other) as gate:
+        assert gate.post(body(stream=stream)).status_code == 200
+    assert (len(busy.seen), len(other.seen)) == (1, 1)
+
+
+def test_what_is_added_to_one_streams_head_is_not_in_the_next() -> None:
+    with running(Node(v2=True)) as node:
+        app = create_app([node], protocol="v2", verify=Counting(), tls=NO_CAS)
+        with serving(CookieForEach(app)) as url, httpx.Client(base_url=url, trust_env=False, verify=NO_CAS) as http:
+            cookies = [http.post(CHAT, json=body(stream=True)).headers.get_list("set-cookie") for _ in range(3)]
+    assert [len(found) for found in cookies] == [1, 1, 1]
+    assert len({found[0] for found in cookies}) == 3
 
 
 def test_in_the_middle_of_a_stream_it_never_just_ends() -> None:

@@ -152,8 +152,13 @@ def refusal(response: httpx.Response, raw: bytes) -> FailedError:
         if isinstance(told.get("message"), str):
             message = _told(told["message"])
     failure = FailedError(status, code, message, retry_after=response.headers.get("retry-after"))
-    failure.new_lock = is_lock_gone(status)
-    failure.next_node = failure.new_lock or status == 503
+    return _tried_again(failure)
+
+
+def _tried_again(failure: FailedError) -> FailedError:
+    """The same, and whether to ask for another lock or another node: its status says so, sealed or not."""
+    failure.new_lock = is_lock_gone(failure.status_code)
+    failure.next_node = failure.new_lock or failure.status_code == 503
     return failure
 
 
@@ -177,5 +182,5 @@ def unreachable(error: httpx.HTTPError) -> FailedError:
 def not_opened(error: AtomaCryptoError) -> FailedError:
     """What the local app is told of an error that the node has sealed, or of an answer or a lock that does not hold."""
     if isinstance(error, ac.RemoteAbortError):
-        return FailedError(error.status, error.code, _told(error.message))
+        return _tried_again(FailedError(error.status, error.code, _told(error.message)))
     return FailedError(502, "BAD_GATEWAY", f"The node's answer is not to be trusted: {error}")
