@@ -109,27 +109,30 @@ class Reply:
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> bool:
         async with aclosing(self._batches()) as batches:
             # nothing is sent before the first batch is there, so that a model that refuses is a plain error
+            refusal = None
             try:
                 first = await anext(batches)
             except _FailedError as failure:
-                await told(self._session, failure.refusal)(scope, receive, send)
+                refusal = failure.refusal
+            # Here and below out of the handler: what sending raises must not lead to what the model has raised.
+            if refusal is not None:
+                await told(self._session, refusal)(scope, receive, send)
                 return True
             await send(stream_start())
             await send({"type": "http.response.body", "body": first, "more_body": True})
-            last = b""
+            last: bytes | None = b""
             try:
                 async for batch in batches:
                     await send({"type": "http.response.body", "body": batch, "more_body": True})
             except _FailedError as failure:
-                refusal = failure.refusal
-                sealed = _aborted(self._session, refusal)
-                if sealed is None:
-                    # An event without its end: not all that stands in between passes on that a connection was cut.
-                    with suppress(OSError):
-                        await send({"type": "http.response.body", "body": b"data: ", "more_body": True})
-                    return False
-                scope[ABORTED] = True
-                last = sealed
+                last = _aborted(self._session, failure.refusal)
+                if last is not None:
+                    scope[ABORTED] = True
+            if last is None:
+                # An event without its end: not all that stands in between passes on that a connection was cut.
+                with suppress(OSError):
+                    await send({"type": "http.response.body", "body": b"data: ", "more_body": True})
+                return False
         await send({"type": "http.response.body", "body": last, "more_body": False})
         return True
 
