@@ -24,7 +24,7 @@ from atoma_crypto.adapters._lock import MAX_LOCK_BYTES
 from atoma_crypto.adapters._routes import LOCK_PATH, Endpoint
 from atoma_crypto.adapters._terms import Terms
 from atoma_crypto.server._node_answer import Answer, FailedError, answered, not_opened, read, refused, unreachable
-from atoma_crypto.server._work import run_work
+from atoma_crypto.server._work import run_waiting, run_work
 
 _log = logging.getLogger("atoma_crypto.server")
 
@@ -192,7 +192,10 @@ class Nodes:
             raise unknown
         sealed = None
         try:
-            sealed, metadata = await run_work(_sealed, exchange, address)
+            if exchange.knows_key:
+                sealed, metadata = await run_work(_sealed, exchange, address)
+            else:  # the policy may ask another machine
+                sealed, metadata = await run_waiting(_sealed, exchange, address, size=len(exchange.body))
         except AtomaCryptoError as error:
             failure = not_opened(error)
         if sealed is None:
