@@ -27,8 +27,9 @@ class _Kept(NamedTuple):
 class Trust:
     """A policy, the suites in order of preference, and the verdicts so far. Any thread may use it.
 
-    `verify` is asked once for each key, until its verdict ends. `clock` gives seconds since 1970. TypeError,
-    ValueError: arguments that are no policy, or no suites.
+    `verify` is asked for each key until there is a verdict, by several threads at once if they need it, and then no
+    more until that ends. `clock` gives seconds since 1970. TypeError, ValueError: arguments that are no policy, or no
+    suites.
     """
 
     def __init__(self, verify: Verifier, suites: Sequence[Suite], *, clock: Clock = time.time) -> None:

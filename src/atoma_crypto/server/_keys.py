@@ -14,8 +14,9 @@ from atoma_crypto.keyring import KeyOffer
 YOUNG_STORE = (
     "the key is older than the replay store, in memory: requests of protocol v2 are refused with 503 for a minute"
 )
-# How long a key that does not rotate is offered for at a time, in seconds.
-_OFFERED_SECONDS = 3600
+# A key that does not rotate is offered until the end of the next hour. That changes once an hour alone, since clients
+# have to verify a key again whose `not_after` is another one.
+_HOUR = 3600
 
 
 class Published:
@@ -40,8 +41,9 @@ class Published:
             return []
         if isinstance(self._keys, ac.NodeKeyring):
             return [offer for offer in self._keys.offers() if offer.protocol == "v2"]
-        until = int(self._wall_clock()) + _OFFERED_SECONDS
-        return [KeyOffer("v2", self._keys.public_key, _OFFERED_SECONDS, until)]
+        now = int(self._wall_clock())
+        until = (now // _HOUR + 2) * _HOUR
+        return [KeyOffer("v2", self._keys.public_key, until - now, until)]
 
     def v1(self) -> dict[str, object]:
         """The member of a lock reply by which v1's clients know the key: none unless v1 is spoken."""
