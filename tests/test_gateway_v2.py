@@ -111,6 +111,14 @@ def test_a_node_that_says_sealed_that_it_is_busy_is_passed_over(stream: bool) ->
     assert (len(busy.seen), len(other.seen)) == (1, 1)
 
 
+def test_openai_does_not_ask_again_for_what_was_replayed() -> None:
+    for header, asked in (({"x-should-retry": "false"}, 1), ({}, 2)):
+        node = Node(v2=True, refusals=[(409, header)] * 2)
+        with v2_gateway(node) as gate, gate.openai() as ai, pytest.raises(openai.ConflictError):
+            ai.with_options(max_retries=1).chat.completions.create(model="m", messages=[])
+        assert len(node.seen) == asked
+
+
 def test_what_is_added_to_one_streams_head_is_not_in_the_next() -> None:
     with running(Node(v2=True)) as node:
         app = create_app([node], protocol="v2", verify=Counting(), tls=NO_CAS)

@@ -32,10 +32,19 @@ class FailedError(RefusalError):
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, retry_after: str | None = None, at_lock: bool = False
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: str | None = None,
+        should_retry: bool = True,
+        at_lock: bool = False,
     ) -> None:
-        headers = {"Retry-After": retry_after} if retry_after and _RETRY_AFTER.fullmatch(retry_after) else None
-        super().__init__(status, code, message, headers=headers)
+        headers = {"Retry-After": retry_after} if retry_after and _RETRY_AFTER.fullmatch(retry_after) else {}
+        if not should_retry:
+            headers["x-should-retry"] = "false"
+        super().__init__(status, code, message, headers=headers or None)
         self.at_lock = at_lock
         self.next_node = False
         self.new_lock = False
@@ -151,7 +160,13 @@ def refusal(response: httpx.Response, raw: bytes) -> FailedError:
             code = _told(told["code"])
         if isinstance(told.get("message"), str):
             message = _told(told["message"])
-    failure = FailedError(status, code, message, retry_after=response.headers.get("retry-after"))
+    failure = FailedError(
+        status,
+        code,
+        message,
+        retry_after=response.headers.get("retry-after"),
+        should_retry=response.headers.get("x-should-retry") != "false",  # of REPLAYED: OpenAI's clients obey it
+    )
     return _tried_again(failure)
 
 
