@@ -297,3 +297,17 @@ def test_arguments() -> None:
             create_app(["http://127.0.0.1:1"], **wrong)
     with pytest.raises(ValueError, match="suites"):
         create_app(["http://127.0.0.1:1"], protocol="v2", verify=policy, suites=())
+
+
+@pytest.mark.parametrize("status", [422, 423, 425, 503])
+def test_a_word_in_clear_makes_nothing_run_again_where_that_is_switched_off(status: int) -> None:
+    node = Node(v2=True)
+    forged = json.dumps({"error": {"code": "KEY_UNKNOWN", "message": "once more"}}).encode()
+    with running(node) as url:
+        middle = Middle(url, on_answer=lambda passed: passed.but(forged, status=status))
+        with (
+            serving(middle.app()) as between,
+            gateway(between, between, protocol="v2", verify=node.policy, retry_unknown_key=False) as gate,
+        ):
+            assert error_of(gate.post())[0] == status
+    assert len(node.seen) == 1

@@ -134,7 +134,8 @@ class _Transport(Generic[_Inner]):
                 continue
             unknown = None
             # An answer has status 200; with another one it is an error, in clear or, of v2, sealed.
-            pause = next(pauses, None) if is_lock_gone(taken.status_code) else None
+            again = is_lock_gone(taken.status_code) and (refusal is None or exchange.heeds_refusals)
+            pause = next(pauses, None) if again else None
             if pause is None:
                 return taken
             await wire.close(taken.stream)

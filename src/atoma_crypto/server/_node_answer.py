@@ -120,6 +120,8 @@ async def answered(exchange: Exchange, response: httpx.Response, limits: ac.Limi
             if opened is None:
                 failure = refusal(response, raw)
                 failure.new_key = exchange.knows_not_key(status, raw)
+                if not exchange.heeds_refusals:
+                    failure.new_lock = failure.next_node = False
         except AtomaCryptoError as error:
             failure = not_opened(error)
     if opened is None:
