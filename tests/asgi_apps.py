@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import atoma_crypto as ac
 from atoma_crypto.adapters._routes import ENDPOINTS, Endpoint
@@ -19,6 +21,25 @@ from serving import Client, serving
 
 Answer = Callable[[Request], Awaitable[Response]]
 DONE = b"data: [DONE]\n\n"
+
+
+class CookieForEach:
+    """Adds a header to the head of each answer, in place, as Starlette's own middleware for sessions and CORS does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._count += 1
+        cookie = f"session={self._count}"
+
+        async def adding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("set-cookie", cookie)
+            await send(message)
+
+        await self._app(scope, receive, adding)
 
 
 def fastapi_app(answer: Answer) -> FastAPI:

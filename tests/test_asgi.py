@@ -137,8 +137,9 @@ def test_the_application_may_go_on_behind_its_answer_and_behind_done() -> None:
     assert sorted(done) == ["all", "all", "http.disconnect", "http.disconnect"]
 
 
+@pytest.mark.parametrize("pad_to", [None, "auto"])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_real_sdk_reads_what_the_application_said(sdk: Sdk, method: str) -> None:
+def test_the_real_sdk_reads_what_the_application_said(sdk: Sdk, method: str, pad_to: Any) -> None:
     script: Script = SCRIPTS["unicode"]
 
     async def answer(request: Request) -> Response:
@@ -146,7 +147,7 @@ def test_the_real_sdk_reads_what_the_application_said(sdk: Sdk, method: str) -> 
             return await events([printed(part) for part in script.chunks()])(request)
         return Response(printed(script.reply()), media_type="application/json")
 
-    with confidential(fastapi_app(answer)) as client:
+    with confidential(fastapi_app(answer), pad_to=pad_to) as client:
         read = sdk(client.url, method, {"model": "m", "messages": [{"role": "user", "content": "🌍"}]})
     if "stream" in method:
         assert read == [as_the_sdk_reads(part) for part in script.chunks() if part["choices"]]

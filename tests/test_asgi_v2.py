@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount
 
 import atoma_crypto as ac
-from asgi_apps import confidential, events, fastapi_app, whole
+from asgi_apps import CookieForEach, confidential, events, fastapi_app, whole
 from atoma_crypto._offers import read_offers
 from atoma_crypto.adapters._routes import ENDPOINTS, KEYS_PATH, Endpoint
 from atoma_crypto.adapters.asgi import ConfidentialMiddleware
@@ -55,6 +55,18 @@ def test_a_stream_of_an_application_has_a_sealed_end() -> None:
         session, response = client.ask(request_body(stream=True))
         assert [event.plaintext for event in opened(session, response.content)] == plaintexts
         assert session.next_event() == ac.EndOfStream(3, USAGE)
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_what_is_added_to_one_streams_head_is_not_in_the_next(protocol: Any) -> None:
+    app = CookieForEach(ConfidentialMiddleware(fastapi_app(events([chunk("a")]))))
+    with serving(app) as url, Client(url, protocol=protocol) as client:
+        cookies = []
+        for _ in range(3):
+            client.lock()
+            cookies.append(client.ask(request_body(stream=True))[1].headers.get_list("set-cookie"))
+    assert [len(found) for found in cookies] == [1, 1, 1]
+    assert len({found[0] for found in cookies}) == 3
 
 
 async def _raising() -> AsyncIterator[bytes]:

@@ -112,8 +112,16 @@ def test_what_does_not_go_together_is_said(
 
 
 def test_no_password_of_redis_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ATOMA_CRYPTO_REPLAY", "http://:sesame@h")
-    assert main(["node", "--port", "0"]) == 2
+    for url in (
+        "http://:sesame@h",
+        "redis://:sesame/@h",
+        "redis://:open/sesame@h",
+        "redis://u:[sesame@h",
+        "redis://h:sesame",
+    ):
+        monkeypatch.setenv("ATOMA_CRYPTO_REPLAY", url)
+        assert main(["node", "--port", "0"]) == 2
+        assert main(["doctor"]) == 1
     with pytest.raises(SystemExit):
         main(["node", "--help"])
     printed = capsys.readouterr()

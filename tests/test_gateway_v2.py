@@ -13,13 +13,14 @@ import openai
 import pytest
 
 import atoma_crypto as ac
+from asgi_apps import CookieForEach
 from atoma_crypto.attestation import AttestedKey, PinnedKeys
 from atoma_crypto.server.gateway import create_app
-from confidential_node import USAGE, Abort, Node, delta, running
+from confidential_node import USAGE, Abort, Node, delta, running, typical
 from gateways import CHAT, SEALED_CHAT, Gateway, body, events_of, gateway
 from middle import Attack, Middle, flipped, without
 from oracle import unb64
-from serving import INTERNAL_ERROR, error_of, serving
+from serving import INTERNAL_ERROR, NO_CAS, error_of, serving
 
 
 @contextlib.contextmanager
@@ -82,6 +83,49 @@ def test_a_sealed_error_is_told_with_its_own_status(stream: bool, shown: int) ->
             assert error_of(gate.post(body(stream=stream))) == (status, "NO_ROOM", "is left: é")
         assert error_of(gate.post(body(stream=stream), SEALED_CHAT)) == INTERNAL_ERROR
     assert len(node.seen) == 5  # none was tried again
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_lock_that_is_gone_is_taken_anew_where_the_node_says_so_sealed(stream: bool) -> None:
+    gone = [425]
+
+    def answer(path: str, asked: dict[str, Any]) -> Any:
+        if gone:
+            raise Abort("UNAVAILABLE_STACK", "take a new one", gone.pop())
+        return typical(path, asked)
+
+    node = Node(answer, v2=True)
+    with v2_gateway(node) as gate:
+        assert gate.post(body(stream=stream)).status_code == 200
+        assert len(node.locks) == len({seen.enc for seen in gate.seen}) == 2
+        gone += [425] * 3
+        assert error_of(gate.post(body(stream=stream)))[:2] == (425, "UNAVAILABLE_STACK")
+        assert len(node.locks) == 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_node_that_says_sealed_that_it_is_busy_is_passed_over(stream: bool) -> None:
+    busy, other = Node(aborting(503), v2=True), Node(v2=True)
+    with v2_gateway(busy, other) as gate:
+        assert gate.post(body(stream=stream)).status_code == 200
+    assert (len(busy.seen), len(other.seen)) == (1, 1)
+
+
+def test_openai_does_not_ask_again_for_what_was_replayed() -> None:
+    for header, asked in (({"x-should-retry": "false"}, 1), ({}, 2)):
+        node = Node(v2=True, refusals=[(409, header)] * 2)
+        with v2_gateway(node) as gate, gate.openai() as ai, pytest.raises(openai.ConflictError):
+            ai.with_options(max_retries=1).chat.completions.create(model="m", messages=[])
+        assert len(node.seen) == asked
+
+
+def test_what_is_added_to_one_streams_head_is_not_in_the_next() -> None:
+    with running(Node(v2=True)) as node:
+        app = create_app([node], protocol="v2", verify=Counting(), tls=NO_CAS)
+        with serving(CookieForEach(app)) as url, httpx.Client(base_url=url, trust_env=False, verify=NO_CAS) as http:
+            cookies = [http.post(CHAT, json=body(stream=True)).headers.get_list("set-cookie") for _ in range(3)]
+    assert [len(found) for found in cookies] == [1, 1, 1]
+    assert len({found[0] for found in cookies}) == 3
 
 
 def test_in_the_middle_of_a_stream_it_never_just_ends() -> None:
@@ -253,3 +297,17 @@ def test_arguments() -> None:
             create_app(["http://127.0.0.1:1"], **wrong)
     with pytest.raises(ValueError, match="suites"):
         create_app(["http://127.0.0.1:1"], protocol="v2", verify=policy, suites=())
+
+
+@pytest.mark.parametrize("status", [422, 423, 425, 503])
+def test_a_word_in_clear_makes_nothing_run_again_where_that_is_switched_off(status: int) -> None:
+    node = Node(v2=True)
+    forged = json.dumps({"error": {"code": "KEY_UNKNOWN", "message": "once more"}}).encode()
+    with running(node) as url:
+        middle = Middle(url, on_answer=lambda passed: passed.but(forged, status=status))
+        with (
+            serving(middle.app()) as between,
+            gateway(between, between, protocol="v2", verify=node.policy, retry_unknown_key=False) as gate,
+        ):
+            assert error_of(gate.post())[0] == status
+    assert len(node.seen) == 1

@@ -243,6 +243,7 @@ def test_arguments(server: RedisServer, cache: RedisReplayCache) -> None:
         (lambda: make(5), TypeError, "client must be a URL or a redis.Redis, not int"),
         (lambda: make(server.url, prefix=b"x"), TypeError, "prefix must be str"),
         (lambda: make(server.url, clock=5), TypeError, "clock must be a function"),
+        (lambda: make("redis://:a/b@h"), ValueError, "the URL of the replay store cannot be read"),
         (lambda: make(server.url, timeout=0), ValueError, "timeout must be more than 0"),
         (lambda: make(server.url, timeout=math.inf), ValueError, "timeout must be more than 0"),
         (lambda: make(redis.Redis(socket_timeout=None)), ValueError, "the client has no socket_timeout"),

@@ -13,6 +13,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 import atoma_crypto as ac
+from atoma_crypto._typing import Protocol
 from atoma_crypto.adapters._routes import Endpoint
 from atoma_crypto.server._reply import StreamAbortedError
 from atoma_crypto.server.model import Answer, InferenceError
@@ -138,6 +139,31 @@ def test_the_application_itself_raises_when_a_stream_breaks_off() -> None:
             client.ask(request_body(stream=True))
     assert [type(error) for error in raised] == [StreamAbortedError]
     assert raised[0].__context__ is None  # nothing that could quote the model
+
+
+def test_what_sending_raises_does_not_lead_to_what_the_model_raised() -> None:
+    raised: list[BaseException] = []
+    app = create_app(ac.NodeKeyring(), ScriptedModel([ValueError(CANARY)] * 2))
+
+    async def gone(message: Message) -> None:
+        raise OSError(f"{message['type']} cannot be sent")
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, gone if scope.get("path") == CHAT else send)
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    protocols: tuple[Protocol, ...] = ("v1", "v2")
+    for protocol in protocols:
+        with serving(watched) as url, Client(url, protocol=protocol) as client:
+            client.lock()
+            assert client.ask(request_body(stream=True))[1].status_code == 500
+    assert len(raised) == 2
+    for error in raised:  # and all that these lead to
+        assert CANARY not in repr(error)
+        raised += [one for one in (error.__context__, error.__cause__, *getattr(error, "exceptions", ())) if one]
 
 
 def test_a_model_whose_stream_needs_no_closing() -> None:

@@ -119,6 +119,22 @@ def test_a_stream_asks_for_usage(body: dict[str, object]) -> None:
     assert asked == [body | {"stream_options": {"include_usage": True}}]
 
 
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_all_else_of_a_stream_is_forwarded_as_it_was_checked(protocol: Any) -> None:
+    asked: list[bytes] = []
+
+    async def answer(request: Request) -> Response:
+        asked.append(await request.body())
+        return Response(STREAM, media_type="text/event-stream")
+
+    told = '{ "stream":true, "model":"m","x":{"a":1,"a":[{}]},"n":[1.10,1E2,1e999,-0,"\\u0041é"]'
+    with upstream(answer) as url, upstream_node(url) as client:
+        client.protocol, client.model = protocol, "m"
+        session, response = client.ask((told + "} \n\t\r  ").encode())
+        assert [chunk.plaintext for chunk in opened(session, response.content)] == CHUNKS
+    assert asked == [(told + ',"stream_options":{"include_usage":true}}').encode()]
+
+
 def test_usage_that_is_no_usage_is_not_shown_in_each_event() -> None:
     huge = json.dumps({"choices": [], "usage": {"x": "y" * 5000}}).encode()
 

@@ -121,7 +121,7 @@ def test_an_event_that_is_garbage_ends_a_stream_after_what_is_good(garbage: byte
 
 
 def test_a_number_that_python_cannot_write_as_json_is_refused() -> None:
-    answers, error = stream("http://127.0.0.1:9", b'{"a":1e999}')
+    answers, error = stream("http://127.0.0.1:9", b'{"a":1e999,"stream_options":{}}')  # is written anew
     assert answers == []
     assert error is not None
     assert error.status == 400

@@ -29,6 +29,7 @@ from confidential_node import (
     result,
     running,
     transport,
+    typical,
 )
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -308,17 +309,33 @@ def test_but_a_forged_word_does_not_make_it_run_twice_for_nothing(kind: str, cas
 
 
 @each_kind
-def test_a_lock_that_is_gone_is_taken_anew(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sealed", [False, True], ids=["by a router", "by the node"])
+def test_a_lock_that_is_gone_is_taken_anew(kind: str, sealed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_transport, "_PAUSES", (0.001, 0.001))
-    node = Node(v2=True, refusals=[(423, {}), (425, {})])
+    gone: list[int] = []
+
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        if gone:
+            raise Abort("UNAVAILABLE_STACK", "take a new one", gone.pop(0))
+        return typical(path, body)
+
+    node = Node(answer, v2=True, refusals=[] if sealed else [(423, {}), (425, {})])
 
     async def run(url: str) -> None:
         async with v2_client(kind, url, node) as client:
+            gone.extend([423, 425] if sealed else [])
             assert (await chat(client)).choices[0].message.content == "Hello é"
+            gone.extend([423, 425] if sealed else [])
+            assert text_of(await chat(client, stream=True)) == "Hello é"
+            if sealed:
+                gone.extend([425] * 4)
+                with pytest.raises(openai.APIStatusError, match="take a new one"):  # only so often
+                    await chat(client)
 
     with running(node) as url:
         asyncio.run(run(url))
-    assert len(node.locks) == len({seen.envelope["enc"] for seen in node.seen}) == 3
+    count = 9 if sealed else 4
+    assert len(node.locks) == len({seen.envelope["enc"] for seen in node.seen}) == count
 
 
 def test_lengths_are_hidden_when_asked_for() -> None:

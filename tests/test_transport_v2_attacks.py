@@ -356,3 +356,17 @@ def test_cut_anywhere_it_never_just_ends(middle: Middle, kind: str) -> None:
         got, error = ask(middle, kind, stream=True)
         assert isinstance(error, ac.TruncatedStreamError | ac.FramingError), cut
         assert got == GOT[: len(got)]
+
+
+@KINDS
+def test_a_word_in_clear_makes_nothing_run_again_where_that_is_switched_off(middle: Middle, kind: str) -> None:
+    """The router lets the node work each time, and says that it has not."""
+    for status, code in ((422, "KEY_UNKNOWN"), (423, "LOCKED"), (425, "UNAVAILABLE_STACK")):
+        forged = json.dumps({"error": {"code": code, "message": "once more"}}).encode()
+        middle.on_answer = lambda passed, forged=forged, status=status: passed.but(forged, status=status)  # type: ignore[misc] # of this turn
+        before = len(NODE.seen)
+        got, error = ask(middle, kind, stream=False, retry_unknown_key=False)
+        assert got == []
+        assert isinstance(error, openai.APIStatusError)
+        assert error.status_code == status
+        assert len(NODE.seen) == before + 1

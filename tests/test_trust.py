@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import atoma_crypto as ac
+from atoma_crypto import _xwing
 from atoma_crypto.adapters import _trust
 from atoma_crypto.adapters._terms import Terms
 from atoma_crypto.adapters._trust import Trust
@@ -171,3 +172,14 @@ def test_terms_say_what_is_missing() -> None:
         Terms(suites=("X-Wing",))
     with pytest.raises(ValueError, match="protocol must be"):
         Terms(protocol="v3")  # type: ignore[arg-type] # the case
+
+
+@pytest.mark.parametrize("suites", [("X-Wing",), ("X-Wing", "X25519"), ("X25519", "X-Wing")])
+def test_a_suite_that_cannot_be_used_here_is_told_at_once(suites: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ImportError
+
+    monkeypatch.setattr(_xwing, "_mlkem", missing)
+    with pytest.raises(ImportError):
+        Terms(protocol="v2", verify=PinnedKeys(KEY), suites=suites)
+    assert Terms(protocol="v2", verify=PinnedKeys(KEY)).trust is not None

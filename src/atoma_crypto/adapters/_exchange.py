@@ -220,14 +220,20 @@ class Exchange:
         finally:
             self.close()
 
+    @property
+    def heeds_refusals(self) -> bool:
+        """Whether what refuses the sealed request in clear may be a reason to seal it again.
+
+        In v2 nobody vouches for it, and the node may have worked on the request: callers can switch that off.
+        """
+        return self._terms.protocol == "v1" or self._terms.retry_unknown_key
+
     def knows_not_key(self, status: int, raw: bytes) -> bool:
         """Whether a refusal in clear says that the key is unknown, so that the request may be sealed again, once.
 
-        Then take another lock, and do so unless `offers_same_key`: nobody vouches for what the refusal says, and
-        whoever wrote it may have let the node work on the request.
+        Then take another lock, and do so unless `offers_same_key`.
         """
-        terms = self._terms
-        if terms.protocol == "v1" or not terms.retry_unknown_key or self._refused_key is not None or status != 422:
+        if self._terms.protocol == "v1" or not self.heeds_refusals or self._refused_key is not None or status != 422:
             return False
         told: object = None
         with suppress(ac.EnvelopeError):

@@ -138,12 +138,13 @@ class _Transport(Generic[_Inner]):
                 self._request(request, route.sealed_path, sealed, accept=accept, more=exchange.headers)
             )
             taken, refusal = await self._take(exchange, answer, wire)
-            if refusal is None:
-                return taken
-            unknown = taken if exchange.knows_not_key(taken.status_code, refusal) else None
-            if unknown is not None:
+            if refusal is not None and exchange.knows_not_key(taken.status_code, refusal):
+                unknown = taken
                 continue
-            pause = next(pauses, None) if is_lock_gone(taken.status_code) else None
+            unknown = None
+            # An answer has status 200; with another one it is an error, in clear or, of v2, sealed.
+            again = is_lock_gone(taken.status_code) and (refusal is None or exchange.heeds_refusals)
+            pause = next(pauses, None) if again else None
             if pause is None:
                 return taken
             await wire.close(taken.stream)

@@ -34,14 +34,17 @@ class _Kept(NamedTuple):
 class Trust:
     """A policy, the suites in order of preference, and the verdicts so far. Any thread may use it.
 
-    `verify` is asked once for each key, until its verdict ends. `clock` gives seconds since 1970. TypeError,
-    ValueError: arguments that are no policy, or no suites.
+    `verify` is asked for each key until there is a verdict, by several threads at once if they need it, and then no
+    more until that ends. `clock` gives seconds since 1970. TypeError, ValueError: arguments that are no policy, or no
+    suites. ImportError: X-Wing is among them, and the extra `pq` is missing.
     """
 
     def __init__(self, verify: Verifier, suites: Sequence[Suite], *, clock: Clock = time.time) -> None:
         if isinstance(verify, type) or not callable(getattr(verify, "verify", None)):
             raise TypeError("verify must be a policy such as PinnedKeys(key): it has no method 'verify'")
         check_suites(suites)
+        for suite in suites:
+            ac.SecretKey.generate(suite).close()  # can it be used here? Its offers would be skipped if not
         self._verify = verify
         self._suites = tuple(suites)
         self._clock = clock

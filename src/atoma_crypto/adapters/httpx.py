@@ -45,8 +45,10 @@ class ConfidentialTransport(BlockingTransport[httpx.BaseTransport, httpx.Request
     With `protocol="v2"`, which accepts nothing else, there must be one. `suites` are those that are accepted, the
     preferred one first: a router may delete what it does not like, so to require one, name it alone. An error that the
     node has sealed is handed on with the status that it has inside, and in the middle of a stream it raises
-    RemoteAbortError. A node that does not know the key is asked again once, with another key if it has one: unless
-    `retry_unknown_key` is False, for that error comes in clear, and whoever forges it makes a request run twice.
+    RemoteAbortError. A node that does not know the key is asked again once, with another key if it has one. That error
+    comes in clear, as a 423 or 425 of a router does, and whoever forges them makes a request run twice or three times:
+    with `retry_unknown_key` False none of them is a reason to ask again, and a 423 or 425 only where the node has
+    sealed it.
 
     Each response has an `Origin` as `extensions["atoma_crypto"]`: whether the node has sealed it, and whose it is.
 

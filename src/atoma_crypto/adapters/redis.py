@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import redis
@@ -52,6 +53,16 @@ _EVICTS: Final = -2
 _APART: Final = -3
 
 
+def _connecting(url: str, timeout: float) -> redis.Redis:
+    """A client of the server that a URL names; nothing is connected yet. ValueError, without a part of the URL."""
+    with suppress(ValueError):
+        return redis.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        )
+    # out here: what was caught may quote the password, as that of one with a slash which is not written as %2F
+    raise ValueError("the URL of the replay store cannot be read: is each / and @ of its password written as %2F, %40?")
+
+
 class RedisReplayCache:
     """A replay store in a Redis server, 5 or later, that all who share a key share. Any thread or process may use it.
 
@@ -84,9 +95,7 @@ class RedisReplayCache:
         if isinstance(client, str):
             if not 0 < timeout < math.inf:
                 raise ValueError("timeout must be more than 0 seconds")
-            client = redis.Redis.from_url(
-                client, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
-            )
+            client = _connecting(client, timeout)
         elif not client.get_connection_kwargs().get("socket_timeout"):
             raise ValueError("the client has no socket_timeout: a Redis that hangs would hang the node")
         self._client: redis.Redis | None = client

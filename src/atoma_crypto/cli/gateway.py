@@ -79,7 +79,7 @@ class Settings:
         ),
     ] = DEFAULT_SUITES
     retry_unknown_key: Annotated[
-        bool, Option(BOOLEAN, "v2: ask once more where a node does not know the key and has another one")
+        bool, Option(BOOLEAN, "v2: ask again where an error in clear asks for it, as of a key that is not known")
     ] = True
     pad_to: Annotated[PadTo, Option(PADDING, "pad requests: auto, or to a multiple of that many bytes", "N")] = None
     refuse_nonce_reuse: Annotated[

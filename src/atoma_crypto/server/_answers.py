@@ -13,6 +13,9 @@ from atoma_crypto.server._json import read_object
 from atoma_crypto.server.model import Answer, InferenceError
 
 _DONE = b"[DONE]"
+_OPTIONS = {"stream_options": {"include_usage": True}}
+_ASKING = b',"stream_options":{"include_usage":true}}'
+_WHITE = b" \t\n\r"  # JSON's
 _MAX_USAGE_CHARS = 4096
 # Seconds, or a date: anything else that stands there is not passed on.
 _RETRY_AFTER = re.compile(r"[0-9]{1,10}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
@@ -26,10 +29,15 @@ def refusal(status: int, retry_after: str | None) -> InferenceError:
 
 
 def asking_for_usage(body: bytes) -> bytes:
-    """The body of a streamed request, with usage asked for. Raises InferenceError."""
+    """The body of a streamed request, with usage asked for. Raises InferenceError.
+
+    All else of it stays as it was checked, byte for byte, unless it has `stream_options` already.
+    """
     try:
-        asked = read_object(body) | {"stream_options": {"include_usage": True}}
-        return json.dumps(asked, separators=(",", ":"), allow_nan=False).encode()
+        asked = read_object(body)
+        if asked and "stream_options" not in asked:
+            return body.rstrip(_WHITE).removesuffix(b"}") + _ASKING
+        return json.dumps(asked | _OPTIONS, separators=(",", ":"), allow_nan=False).encode()
     except ValueError:  # a number beyond a float, such as 1e999
         raise InferenceError(400, passes=True) from None
 

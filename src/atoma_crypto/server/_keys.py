@@ -20,7 +20,8 @@ from atoma_crypto.server._http import RefusalError
 YOUNG_STORE = (
     "the key is older than the replay store, in memory: requests of protocol v2 are refused with 503 for a minute"
 )
-# How long a key that does not rotate is offered for at a time, in seconds.
+# A key that does not rotate is offered until the end of the next half hour but one. That changes twice an hour alone, since
+# clients have to verify a key again whose `not_after` is another one, and evidence says it.
 _OFFERED_SECONDS = 3600
 _CHALLENGE: Final = re.compile("[A-Za-z0-9_-]{43}")
 
@@ -41,15 +42,19 @@ class Keys:
         """What clients may seal to, of each protocol that is spoken."""
         if isinstance(self._keys, ac.NodeKeyring):
             return self._spoken(self._keys.offers())
-        return self._stays(int(self._wall_clock()) + _OFFERED_SECONDS)
+        return self._stays(self._half_hour() + _OFFERED_SECONDS)
+
+    def _half_hour(self) -> int:
+        """When the half hour has begun that it is."""
+        half = _OFFERED_SECONDS // 2
+        return int(self._wall_clock()) // half * half
 
     def candidates(self, ahead: float) -> list[KeyOffer]:
         """As `NodeKeyring.candidates`. For a key that stays what it is offered for stays too, for half an hour."""
         if isinstance(self._keys, ac.NodeKeyring):
             return self._spoken(self._keys.candidates(ahead=ahead))
-        half = _OFFERED_SECONDS // 2
-        begun = int(self._wall_clock()) // half * half
-        return self._stays(begun + 2 * half, begun + half)
+        begun = self._half_hour()
+        return self._stays(begun + _OFFERED_SECONDS, begun + _OFFERED_SECONDS // 2)
 
     def _spoken(self, offers: Iterable[KeyOffer]) -> list[KeyOffer]:
         return [offer for offer in offers if offer.protocol in self._protocols]

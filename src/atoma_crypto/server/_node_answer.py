@@ -36,10 +36,19 @@ class FailedError(RefusalError):
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, retry_after: str | None = None, at_lock: bool = False
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: str | None = None,
+        should_retry: bool = True,
+        at_lock: bool = False,
     ) -> None:
-        headers = {"Retry-After": retry_after} if retry_after and _RETRY_AFTER.fullmatch(retry_after) else None
-        super().__init__(status, code, message, headers=headers)
+        headers = {"Retry-After": retry_after} if retry_after and _RETRY_AFTER.fullmatch(retry_after) else {}
+        if not should_retry:
+            headers["x-should-retry"] = "false"
+        super().__init__(status, code, message, headers=headers or None)
         self.at_lock = at_lock
         self.next_node = False
         self.new_lock = False
@@ -137,6 +146,8 @@ async def answered(exchange: Exchange, response: httpx.Response, limits: ac.Limi
             if opened is None:
                 failure = refusal(response, raw)
                 failure.new_key = exchange.knows_not_key(status, raw)
+                if not exchange.heeds_refusals:
+                    failure.new_lock = failure.next_node = False
         except AtomaCryptoError as error:
             failure = not_opened(error)
     if opened is None:
@@ -177,9 +188,20 @@ def refusal(response: httpx.Response, raw: bytes) -> FailedError:
             code = _told(told["code"])
         if isinstance(told.get("message"), str):
             message = _told(told["message"])
-    failure = FailedError(status, code, message, retry_after=response.headers.get("retry-after"))
-    failure.new_lock = is_lock_gone(status)
-    failure.next_node = failure.new_lock or status == 503
+    failure = FailedError(
+        status,
+        code,
+        message,
+        retry_after=response.headers.get("retry-after"),
+        should_retry=response.headers.get("x-should-retry") != "false",  # of REPLAYED: OpenAI's clients obey it
+    )
+    return _tried_again(failure)
+
+
+def _tried_again(failure: FailedError) -> FailedError:
+    """The same, and whether to ask for another lock or another node: its status says so, sealed or not."""
+    failure.new_lock = is_lock_gone(failure.status_code)
+    failure.next_node = failure.new_lock or failure.status_code == 503
     return failure
 
 
@@ -203,5 +225,5 @@ def unreachable(error: httpx.HTTPError) -> FailedError:
 def not_opened(error: AtomaCryptoError) -> FailedError:
     """What the local app is told of an error that the node has sealed, or of an answer or a lock that does not hold."""
     if isinstance(error, ac.RemoteAbortError):
-        return FailedError(error.status, error.code, _told(error.message))
+        return _tried_again(FailedError(error.status, error.code, _told(error.message)))
     return FailedError(502, "BAD_GATEWAY", f"The node's answer is not to be trusted: {error}")

@@ -205,8 +205,8 @@ class Nodes:
         try:
             if exchange.knows_key:
                 sealed, metadata = await run_work(_sealed, exchange, address)
-            else:  # the policy may ask the network
-                sealed, metadata = await run_waiting(_sealed, exchange, address, size=0)
+            else:  # the policy may ask another machine
+                sealed, metadata = await run_waiting(_sealed, exchange, address, size=len(exchange.body))
         except AtomaCryptoError as error:
             failure = not_opened(error)
         if sealed is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 
@@ -25,12 +25,6 @@ _log = logging.getLogger("atoma_crypto.server")
 _WORKER_BYTES = 64 << 10
 _IMAGES = BY_PLAINTEXT["/v1/images/generations"]
 _V2_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
-_STREAM_START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")],
-}
-
 ABORTED = "atoma_crypto.aborted"
 """Stands in the scope of a request whose stream has ended with v2's sealed error, which HTTP takes for a good end."""
 Stream = AsyncIterator[list[Answer]]
@@ -42,6 +36,13 @@ class StreamAbortedError(Exception):
     Raised out of the application, because that is how an ASGI server is told to break the connection off: v1
     has no last event, so a body that ended cleanly would pass for a complete answer.
     """
+
+
+def stream_start(more: Mapping[str, str] | None = None) -> Message:
+    """The head of a stream. A new one each time: who stands between may add to its headers, such as a cookie."""
+    headers = {"content-type": "text/event-stream", "cache-control": "no-cache", **(more or {})}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": 200, "headers": raw}
 
 
 class _FailedError(Exception):
@@ -106,27 +107,30 @@ class Reply:
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> bool:
         async with aclosing(self._batches()) as batches:
             # nothing is sent before the first batch is there, so that a model that refuses is a plain error
+            refusal = None
             try:
                 first = await anext(batches)
             except _FailedError as failure:
-                await told(self._session, failure.refusal)(scope, receive, send)
+                refusal = failure.refusal
+            # Here and below out of the handler: what sending raises must not lead to what the model has raised.
+            if refusal is not None:
+                await told(self._session, refusal)(scope, receive, send)
                 return True
-            await send(_STREAM_START)
+            await send(stream_start())
             await send({"type": "http.response.body", "body": first, "more_body": True})
-            last = b""
+            last: bytes | None = b""
             try:
                 async for batch in batches:
                     await send({"type": "http.response.body", "body": batch, "more_body": True})
             except _FailedError as failure:
-                refusal = failure.refusal
-                sealed = _aborted(self._session, refusal)
-                if sealed is None:
-                    # An event without its end: not all that stands in between passes on that a connection was cut.
-                    with suppress(OSError):
-                        await send({"type": "http.response.body", "body": b"data: ", "more_body": True})
-                    return False
-                scope[ABORTED] = True
-                last = sealed
+                last = _aborted(self._session, failure.refusal)
+                if last is not None:
+                    scope[ABORTED] = True
+            if last is None:
+                # An event without its end: not all that stands in between passes on that a connection was cut.
+                with suppress(OSError):
+                    await send({"type": "http.response.body", "body": b"data: ", "more_body": True})
+                return False
         await send({"type": "http.response.body", "body": last, "more_body": False})
         return True
 

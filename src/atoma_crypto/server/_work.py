@@ -15,6 +15,7 @@ _Result = TypeVar("_Result")
 # One of each for each event loop, made when it is first needed: a limiter belongs to a loop.
 _limiter: RunVar[CapacityLimiter] = RunVar("atoma_crypto_work")
 _waiting: RunVar[CapacityLimiter] = RunVar("atoma_crypto_waiting")
+_waiting_large: RunVar[CapacityLimiter] = RunVar("atoma_crypto_waiting_large")
 _MAX_WAITING = 64
 
 # A body of this size is read in less time than it takes to hand it to a thread and back.
@@ -33,9 +34,12 @@ async def run_work(function: Callable[..., _Result], *arguments: object, size: i
 
 
 async def run_waiting(function: Callable[..., _Result], *arguments: object, size: int) -> _Result:
-    """As `run_work`, for what waits for another machine: never here, and many bodies that are small wait at once."""
+    """As `run_work`, for what may wait for another machine: never here, and in threads that no other work waits for.
+
+    Of bodies that are small many may wait at once.
+    """
     if size > _SMALL_BYTES:
-        return await run_work(function, *arguments)
+        return await run_sync(function, *arguments, limiter=_of_loop(_waiting_large, os.cpu_count() or 1))
     return await run_sync(function, *arguments, limiter=_of_loop(_waiting, _MAX_WAITING))
 
 

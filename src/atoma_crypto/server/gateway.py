@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import atoma_crypto as ac
 from atoma_crypto._padding import PadTo
@@ -35,7 +35,7 @@ from atoma_crypto.server._http import (
 from atoma_crypto.server._json import read_object
 from atoma_crypto.server._node_answer import FailedError
 from atoma_crypto.server._nodes import Nodes, RequestMetadata
-from atoma_crypto.server._reply import StreamAbortedError
+from atoma_crypto.server._reply import StreamAbortedError, stream_start
 from atoma_crypto.server._work import run_work
 
 __all__ = ["RequestMetadata", "create_app"]
@@ -171,7 +171,7 @@ class _Inference:
                     async with aclosing(answer.events()) as batches:
                         async for batch in batches:
                             if not started:  # only now, so that what fails before is a status
-                                await send(_stream_start(answer.headers))
+                                await send(stream_start(answer.headers))
                                 started = True
                             await send({"type": "http.response.body", "body": batch, "more_body": True})
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -191,12 +191,6 @@ class _Inference:
         if self._confidential and not (failure.at_lock and failure.status_code < 500):
             return internal_error()
         return error_response(failure.status_code, failure.code, failure.detail, headers=failure.headers)
-
-
-def _stream_start(more: Mapping[str, str]) -> Message:
-    headers = {"content-type": "text/event-stream", "cache-control": "no-cache", **more}
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    return {"type": "http.response.start", "status": 200, "headers": raw}
 
 
 def _require_stream(body: bytes) -> None:
