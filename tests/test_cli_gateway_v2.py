@@ -73,9 +73,11 @@ def test_requests_are_sealed_to_the_keys_that_are_pinned_or_to_any() -> None:
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
-    "nobody is trusted": (["--protocol", "v2"], "needs keys"),
-    "all are, and some": (["--protocol", "v2", "--pin", PIN, "--unverified"], "not both"),
-    "a pin for v1": (["--pin", PIN], "for --protocol v2"),
+    "nobody is trusted": (["--protocol", "v2"], "takes keys"),
+    "all are, and some": (["--protocol", "v2", "--pin", PIN, "--unverified"], "not two"),
+    "a pin and a policy": (["--protocol", "v2", "--pin", PIN, "--policy", "/nonexistent"], "not two"),
+    "a policy and pins, for v1": (["--policy", "/nonexistent", "--pin", PIN], "not two"),
+    "a policy that is not there": (["--policy", "/nonexistent"], "No such file"),
     "v1 unverified": (["--unverified"], "for --protocol v2"),
     "a suite for v1": (["--suites", "X-Wing"], "for --protocol v2"),
     "a fingerprint": (["--protocol", "v2", "--pin", KEY.fingerprint()], "not its fingerprint"),

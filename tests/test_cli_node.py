@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -32,12 +32,12 @@ PROGRAM = [sys.executable, "-m", "atoma_crypto", "node", "--port", "0"]
 
 @contextlib.contextmanager
 def running(
-    *options: str, environment: Mapping[str, str] | None = None
+    *options: str, environment: Mapping[str, str] | None = None, program: Sequence[str] = PROGRAM
 ) -> Iterator[tuple[str, str, subprocess.Popen[str]]]:
     """The program, once it listens: its URL, its key's fingerprint, and the process."""
     inherited = {name: value for name, value in os.environ.items() if name != "ATOMA_CRYPTO_TOKEN"}
     with subprocess.Popen(
-        [*PROGRAM, *options],
+        [*program, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

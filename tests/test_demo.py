@@ -129,6 +129,7 @@ def test_the_check_and_the_figures_end_it(logged: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_no_two_runs_carry_the_same_ciphertext(logged: str) -> None:
     heads = re.findall(r"([\w+/]{24})… \d+ bytes", logged)
     assert len(heads) == len(set(heads)) >= 15
@@ -139,7 +140,10 @@ def test_a_terminal_without_its_characters_is_no_obstacle() -> None:
     assert "turn 3 of 3" in run(PYTHONIOENCODING="ascii")
 
 
-@pytest.mark.parametrize("end", ["", "\n", "/quit\n", "\nI am not read any more.\n"])
+@pytest.mark.parametrize(
+    "end",
+    ["/quit\n", *(pytest.param(end, marks=pytest.mark.long) for end in ("", "\n", "\nI am not read any more.\n"))],
+)
 def test_chat_goes_on_until_the_input_ends(end: str) -> None:
     text = run("--chat", stdin="I want to paint Zoë\nCan you see my painting?\n" + end)
     left, right = columns(text)
@@ -183,6 +187,7 @@ def on_a_terminal(*arguments: str, interrupt: bool = False, **extra: str) -> tup
         return process.wait(60), written.decode()
 
 
+@pytest.mark.long
 def test_a_terminal_is_redrawn_in_colour() -> None:
     status, text = on_a_terminal()
     assert status == 0
@@ -266,6 +271,7 @@ def test_a_word_that_the_protocol_s_own_hold_is_no_leak() -> None:
     assert search(recorded, ["I am"]).word_count == 2  # shorter ones are looked for as words only
 
 
+@pytest.mark.long
 def test_an_honest_word_is_no_leak_in_the_demo() -> None:
     assert "these words crossed" not in run("--chat", stdin="I am confident.\n")
 
@@ -274,6 +280,7 @@ def test_an_honest_word_is_no_leak_in_the_demo() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8:surrogateescape", "utf-8:strict", "ascii"])
+@pytest.mark.long
 def test_chat_takes_what_is_not_of_its_encoding(encoding: str) -> None:
     done = subprocess.run(
         [*DEMO, "--chat"],
@@ -289,6 +296,7 @@ def test_chat_takes_what_is_not_of_its_encoding(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+@pytest.mark.long
 def test_an_arrow_is_one_in_every_encoding(encoding: str) -> None:
     text = run(PYTHONIOENCODING=encoding)
     assert re.search(r"client <-+> router <-+> node|client .─+. router .─+. node", text)

@@ -314,6 +314,7 @@ def test_an_object_of_too_many_members_is_refused_before_it_is_read(
                     read_sealed(text, "it", error)
 
 
+@pytest.mark.long
 def test_a_body_of_many_members_is_read() -> None:
     """Of a body, whose sender is known by then, commas cannot be counted: json reads it, at json's price."""
     text = b"{%b}" % b",".join(b'"%d":[0,{}]' % i for i in range(100_000))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto.adapters._exchange import Exchange, is_lock_gone, is_refusal
+from atoma_crypto.adapters._exchange import Exchange
 from atoma_crypto.adapters._lock import MAX_LOCK_BYTES, Lock
+from atoma_crypto.adapters._replies import is_lock_gone, is_refusal
 from atoma_crypto.adapters._routes import ENDPOINTS
 from atoma_crypto.adapters._terms import Terms
 from confidential_node import USAGE_EVENT, delta, event

@@ -13,7 +13,8 @@ import pytest
 
 import atoma_crypto as ac
 from atoma_crypto._offers import write_offer
-from atoma_crypto.adapters._exchange import DONE, Exchange, is_refusal
+from atoma_crypto.adapters._exchange import DONE, Exchange
+from atoma_crypto.adapters._replies import is_refusal
 from atoma_crypto.adapters._terms import Origin, Terms
 from atoma_crypto.attestation import PinnedKeys
 from confidential_node import USAGE_EVENT, delta

@@ -163,7 +163,7 @@ def test_the_metadata_is_frozen_and_has_exactly_its_members() -> None:
         gate.post()
     [seen] = gate.seen
     names = ["endpoint", "node_address", "node_id", "num_compute_units", "selected_stack_small_id"]
-    names += ["salt", "node_x25519_public_key", "model_name", "protocol", "enc"]
+    names += ["salt", "node_x25519_public_key", "model_name", "protocol", "enc", "claims", "expires_at"]
     assert [member.name for member in dataclasses.fields(seen)] == names
     assert not hasattr(seen, "__dict__")
     for name in names:

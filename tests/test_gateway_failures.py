@@ -152,7 +152,7 @@ LOCKS = {
     "a key of no secret": lock_reply(public_key="A" * 43 + "="),
     "no stack": lock_reply(stack_small_id=-1),
     "digest with a line feed": lock_reply(stack_entry_digest="a\r\nx: y"),
-    "too long": lock_reply(padding="x" * 70_000),
+    "too long": lock_reply(padding="x" * (4 << 20)),
     "redirect": RedirectResponse("http://127.0.0.1:1/", 307),
     "no content": Response(status_code=204),
 }

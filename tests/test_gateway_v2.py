@@ -245,7 +245,7 @@ def test_arguments() -> None:
     policy = PinnedKeys(ac.SecretKey.generate().public_key)
     for wrong in (
         {"protocol": "v2"},
-        {"verify": policy},
+        {"verify": PinnedKeys},
         {"suites": ("X-Wing",)},
         {"protocol": "v2", "verify": PinnedKeys},
     ):

@@ -26,6 +26,7 @@ LINES: Final = {
     "_events": 0,
     "_native": 2,
     "_core": 3,
+    "_attested": 4,
     "_keys": 4,
     "_xwing": 4,
     "replay": 4,  # knows nothing but errors, and a key carries its store

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import atoma_crypto as ac
+from atoma_crypto.adapters._terms import EXTENSION, Origin
 from atoma_crypto.sdk import AtomaSDK, EventStream, EventStreamAsync, models
 from atoma_crypto.server.model import Answer
 from sdk_nodes import (
@@ -155,7 +156,11 @@ def test_bytes_that_end_without_the_transports_own_end_raise() -> None:
     event = b"data: " + printed(CHUNKS[0]) + b"\n\n"
     for body, end in ((event, ac.TruncatedStreamError), (event + b"data: [DONE]\n\n", None)):
         chunks, error = read(
-            EventStream(httpx.Response(200, stream=httpx.ByteStream(body)), models.ChatCompletionChunk, 1 << 20)
+            EventStream(
+                httpx.Response(200, stream=httpx.ByteStream(body), extensions={EXTENSION: Origin(True, "v1")}),
+                models.ChatCompletionChunk,
+                1 << 20,
+            )
         )
         assert chunks == CHUNKS[:1]
         assert (error and type(error)) is end

@@ -77,6 +77,7 @@ def test_an_idle_node_rotates_and_wipes_on_time(monkeypatch: pytest.MonkeyPatch)
             first.key.native  # noqa: B018 - asking is all
 
 
+@pytest.mark.long
 def test_none_of_a_thousand_is_lost_across_twenty_rotations() -> None:
     """From four threads, two of each protocol, with rotations at any point of a lock and of what is sealed for it."""
     requests = 1000

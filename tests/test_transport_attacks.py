@@ -200,7 +200,7 @@ LOCKS: dict[str, tuple[Attack, type[Exception]]] = {
     "no key": (lambda p: p.but(b'{"stack_small_id":1}'), ac.EnvelopeError),
     "another's answer": (lambda p: p.but(CLEAR), ac.EnvelopeError),
     "204": (lambda p: p.but(b"", status=204), ac.EnvelopeError),
-    "too long": (lambda p: p.but(p.body + b" " * (1 << 17)), ac.MessageTooLargeError),
+    "too long": (lambda p: p.but(p.body + b" " * (1 << 22)), ac.MessageTooLargeError),
     "an all-zero secret": (
         lambda p: p.but(json.dumps(json.loads(p.body) | {"public_key": "A" * 43 + "="}).encode()),
         ac.AuthenticationError,

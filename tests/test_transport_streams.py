@@ -210,6 +210,7 @@ def lines_of(url: str, kind: str = "httpx") -> Iterator[str]:
                 yield line.removeprefix("data: ")
 
 
+@pytest.mark.long
 def test_memory_stays_flat() -> None:
     word = delta("a word or two ")
     many = lambda *_: chain(repeat(word, 20_000), [END])  # noqa: E731 - as the others
@@ -251,6 +252,7 @@ def test_an_event_of_several_lines() -> None:
     )
 
 
+@pytest.mark.long
 def test_many_streams_at_once() -> None:
     streams, events = 200, 10
 
@@ -290,6 +292,7 @@ def test_threads_share_a_transport() -> None:
                 assert events == [*(f"data: {one}" for one in expected), ""]
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_events() -> None:
     with running(Node(lambda *_: (END for _ in range(100_000)), batch=40)) as url:
         assert sum(1 for _ in lines_of(url)) == 100_001

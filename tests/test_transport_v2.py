@@ -352,7 +352,7 @@ def test_arguments_that_are_wrong(kind: str) -> None:
         ({"verify": pinned, "pad_to": "always"}, TypeError),
         ({"verify": pinned, "pad_to": 0}, ValueError),
         ({"verify": pinned, "retry_unknown_key": 1}, TypeError),
-        ({"verify": pinned, "protocol": "v1"}, TypeError),
+        ({"verify": pinned, "suites": ("X-Wing",), "protocol": "v1"}, TypeError),
         ({"suites": ("X-Wing",), "protocol": "v1"}, TypeError),
     ]
     for options, error in wrong:

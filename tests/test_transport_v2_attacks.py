@@ -148,7 +148,7 @@ LOCKS: dict[str, tuple[Attack, type[Exception]]] = {
     "a stack beyond JavaScript": (told({"stack_small_id": 2**53}), ac.EnvelopeError),
     "a stack of text": (told({"stack_small_id": "42"}), ac.EnvelopeError),
     "keys twice": (lambda p: p.but(p.body[:-1] + b',"keys":[]}'), ac.EnvelopeError),
-    "too long": (lambda p: p.but(p.body + b" " * (1 << 17)), ac.MessageTooLargeError),
+    "too long": (lambda p: p.but(p.body + b" " * (1 << 22)), ac.MessageTooLargeError),
 }
 
 

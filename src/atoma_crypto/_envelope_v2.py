@@ -220,9 +220,12 @@ def abort_of(plaintext: bytes, error: type[RemoteProtocolError]) -> RemoteProtoc
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 
+_ASCII: Final = json.JSONEncoder()
+
+
 def write_model(model: str) -> bytes:
     """A model's name as a JSON string in ASCII."""
-    return json.dumps(model).encode("ascii")
+    return _ASCII.encode(model).encode("ascii")
 
 
 def usage_numbers(usage: Usage) -> UsageNumbers:

@@ -41,7 +41,8 @@ class PublicKey:
     Immutable, hashable.
     """
 
-    __slots__ = ("_raw", "_suite")
+    __slots__ = ("_hashed", "_raw", "_suite")
+    _hashed: bytes | None
     _raw: bytes
     _suite: Suite
 
@@ -58,6 +59,7 @@ class PublicKey:
         if suite == "X-Wing":
             _xwing.check_public_key(key._raw)
         key._suite = suite
+        key._hashed = None
         return key
 
     @classmethod
@@ -92,7 +94,10 @@ class PublicKey:
         return self._digest().hex()
 
     def _digest(self) -> bytes:
-        return hashlib.sha256(bytes([SUITES[self._suite].id]) + self._raw).digest()
+        digest = self._hashed
+        if digest is None:
+            digest = self._hashed = hashlib.sha256(bytes([SUITES[self._suite].id]) + self._raw).digest()
+        return digest
 
     def __bytes__(self) -> bytes:
         return self._raw
@@ -200,6 +205,7 @@ class SecretKey(_Handle):
         key._public_key = PublicKey.__new__(PublicKey)  # made here: there is nothing to check
         key._public_key._raw = bytes(native.public_key if suite == "X-Wing" else ffi.buffer(native.public_key))
         key._public_key._suite = suite
+        key._public_key._hashed = None
         key._replay_cache = replay_cache
         return key
 

@@ -12,6 +12,7 @@ from ._opener import Opener, new_chunk
 from ._sse import Decoder
 from ._typing import Buffer
 
+_BYTES: Final = ffi.typeof("uint8_t[]")
 _SPAN: Final = lib.AC_V2_SPAN
 _PUNT: Final = lib.AC_PUNT
 _END: Final = lib.AC_FLAG_END
@@ -32,46 +33,45 @@ class V2Opener(Opener):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._rest = Decoder(limits.max_event_bytes)  # of what is received behind the end
+        self._rest: Decoder | None = None  # of what is received behind the end
 
     def seal_request(self, body: Buffer, node: PublicKey, metadata: Metadata) -> bytes:
         """The request's envelope. InvalidKeyError: the node's key gives an all-zero shared secret."""
         text, length = _core.lend(body, "body")
-        suite = suite_sizes(node.suite)
-        shared, enc = _xwing.encapsulate(bytes(node)) if node.suite == "X-Wing" else (b"", b"")
+        suite, public_key = suite_sizes(node.suite), bytes(node)
+        shared, enc = _xwing.encapsulate(public_key) if node.suite == "X-Wing" else (b"", b"")
         model_json = _envelope_v2.write_model(metadata.model)
         native_metadata, held = _v2.lend_metadata(metadata)
-        out = bytearray(lib.ac_v2_request_max_bytes(length, len(model_json), suite.enc_bytes))  # public: not wiped
-        out_len = ffi.new("size_t *")
-        with ffi.from_buffer("uint8_t[]", out) as out_c:
-            status = lib.ac_v2_request_seal(
-                self._native,
-                out_c,
-                len(out),
-                out_len,
-                suite.id,
-                node.key_id,
-                ffi.NULL if enc else bytes(node),
-                shared or ffi.NULL,
-                enc or ffi.NULL,
-                len(enc),
-                native_metadata,
-                model_json,
-                len(model_json),
-                text,
-                length,
-            )
+        most = lib.ac_v2_request_max_bytes(length, len(model_json), suite.enc_bytes)
+        out, out_len = ffi.new(_BYTES, most), ffi.new("size_t *")  # public: not wiped
+        status = lib.ac_v2_request_seal(
+            self._native,
+            out,
+            most,
+            out_len,
+            suite.id,
+            node.key_id,
+            ffi.NULL if enc else public_key,
+            shared or ffi.NULL,
+            enc or ffi.NULL,
+            len(enc),
+            native_metadata,
+            model_json,
+            len(model_json),
+            text,
+            length,
+        )
         del held
-        _xwing.wipe(shared)
-        _core.check(status)
+        if shared:
+            _xwing.wipe(shared)
         limits = self._limits
         _core.check(
-            lib.ac_v2_opener_set(
+            status
+            or lib.ac_v2_opener_set(
                 self._native, min(limits.max_event_bytes, SIZE_MAX), min(limits.max_line_bytes, SIZE_MAX)
             )
         )
-        del out[out_len[0] :]
-        return bytes(out)
+        return bytes(ffi.buffer(out, out_len[0]))
 
     def reply(self, raw: bytes) -> bytes:
         """As every opener's. RemoteAbortError: the object says that the node has aborted."""
@@ -172,6 +172,8 @@ class V2Opener(Opener):
 
     def late(self) -> None:
         """Look at what was received behind the end. FramingError: an event."""
+        if self._rest is None:
+            self._rest = Decoder(self._limits.max_event_bytes)
         while self.received:
             if self._rest.feed(self.received.popleft()):
                 raise FramingError("an event stands behind the last one")

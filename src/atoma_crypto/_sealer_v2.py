@@ -53,7 +53,8 @@ class V2Sealer(Sealer):
             metadata,
         )
         del held
-        _xwing.wipe(shared)
+        if shared:
+            _xwing.wipe(shared)
         if status:
             raise _v2.error(status, EnvelopeError)
         return body

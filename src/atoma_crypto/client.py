@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from . import _core, _envelope, _envelope_v2
+from ._attested import AttestedKey
 from ._errors import ConcurrentUseError, InvalidKeyError, LocalProtocolError, NonceReuseWarning
 from ._events import NEED_DATA, Chunk, EndOfStream, Limits, NeedData
 from ._keys import PublicKey
@@ -23,7 +24,8 @@ _BITS: Final = {"v1": 64, "v2": 53}  # of the integers that a protocol can carry
 class ClientSession(Session):
     """One request and its answer: bytes in, bytes out. It has no socket; for each call make a new one.
 
-    `node_public_key` comes from the lock reply, as does `stack_small_id` (0 to 2^64-1; in v2 to 2^53-1, or None).
+    `node_public_key` comes from the lock reply, as does `stack_small_id` (0 to 2^64-1; in v2 to 2^53-1, or None). As an
+    AttestedKey it is one that a policy has accepted; nothing is sealed to it once that verdict has ended.
     `model` is shown in clear to routers; in v2 it is 1 to 256 bytes of UTF-8. `pad_to` hides the length of the request:
     None, "auto" (16 steps per power of two, from 1 KiB), or a number of bytes that it is made a multiple of.
 
@@ -37,6 +39,7 @@ class ClientSession(Session):
         "_clock",
         "_end_of_stream",
         "_endpoint",
+        "_expires_at",
         "_model",
         "_node",
         "_opener",
@@ -49,7 +52,7 @@ class ClientSession(Session):
 
     def __init__(
         self,
-        node_public_key: PublicKey,
+        node_public_key: PublicKey | AttestedKey,
         *,
         model: str,
         stack_small_id: int | None,
@@ -60,6 +63,10 @@ class ClientSession(Session):
         clock: Clock = time.time,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
+        expires_at: float | None = None
+        if isinstance(node_public_key, AttestedKey):
+            expires_at = node_public_key.expires_at
+            node_public_key = node_public_key.public_key
         if not isinstance(node_public_key, PublicKey):
             raise TypeError(f"node_public_key must be PublicKey, not {type(node_public_key).__name__}")
         if nonce_reuse not in ("warn", "error"):
@@ -84,6 +91,7 @@ class ClientSession(Session):
         self._endpoint = endpoint
         self._stack_small_id = stack_small_id
         self._node = node_public_key
+        self._expires_at = expires_at
         self._pad_to: PadTo = pad_to
         self._clock = clock
         self._refuse_nonce_reuse = nonce_reuse == "error"
@@ -104,8 +112,9 @@ class ClientSession(Session):
         `body` is the plaintext request, a JSON object whose `stream` (absent means false) equals `stream`:
         LocalProtocolError otherwise. In v2 it has no name twice, and its `model`, if it has one, is the session's.
         Draws a fresh key, and in v1 a 16-byte salt and a 12-byte nonce. `num_compute_units` is 0 to 2^64-1, in v2 to
-        2^53-1; v1 leaves it out if None. InvalidKeyError: the node's key gives an all-zero shared secret. After an
-        error the session is as it was.
+        2^53-1; v1 leaves it out if None. InvalidKeyError: the node's key gives an all-zero shared secret.
+        LocalProtocolError, too: what was attested of the key has ended, and the caller has kept it for too long. After
+        an error the session is as it was.
         """
         if not isinstance(stream, bool):
             raise TypeError(f"stream must be bool, not {type(stream).__name__}")
@@ -125,6 +134,8 @@ class ClientSession(Session):
         return raw
 
     def _seal(self, body: Buffer, stream: bool, num_compute_units: int | None) -> bytes:
+        if self._expires_at is not None and not self._clock() < self._expires_at:  # of a NaN it is not, either
+            raise LocalProtocolError("what was attested of the node's key has ended: verify it anew")
         opener, text, padded = self._opener, bytes(body), pad_request(body, self._pad_to)
         if isinstance(opener, V2Opener):
             _envelope_v2.check_body(text, self._model, stream, LocalProtocolError)

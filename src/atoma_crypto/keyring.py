@@ -206,22 +206,25 @@ class NodeKeyring:
             raise SessionClosedError("this keyring is closed")
         return held
 
-    def _tend(self) -> float:
-        """Rotate and wipe what is due, and give the time. To be called with the lock."""
+    def _tend(self, ahead: float = 0.0) -> float:
+        """Rotate and wipe what is due, of v2 `ahead` of its time, and give the time. To be called with the lock."""
         now = self._now()
         for ring in self._rings:
             held = self._open(ring)
             current = held[0]
             if ring.protocol == "v2" and ring.pid != _state._pid:
                 self._renew(ring, now)
-            elif now >= current.ends or self._expired(current):
+            elif now >= current.ends - self._early(ring, ahead) or self._expired(current):
                 self._rotate(ring, now)
             elif len(held) > 1 and now >= held[-1].ends:  # the oldest ends first: each has the same grace
                 self._keep(ring, held, now)
         return now
 
-    def _expired(self, current: _Held) -> bool:
-        return current.not_after is not None and current.not_after + 1 <= self._wall_clock() < _FOREVER
+    def _early(self, ring: _Ring, ahead: float) -> float:
+        return min(ahead, ring.rotate_after / 4) if ring.protocol == "v2" else 0.0
+
+    def _expired(self, one: _Held) -> bool:
+        return one.not_after is not None and one.not_after + 1 <= self._wall_clock() < _FOREVER
 
     def _rotate(self, ring: _Ring, now: float) -> PublicKey:
         new = self._new(ring, now)
@@ -262,6 +265,27 @@ class NodeKeyring:
             return tuple(
                 KeyOffer(protocol, one.public_key, one.ends - now, one.not_after) for protocol, one in currents
             )
+
+    def candidates(self, *, ahead: float = 0.0) -> tuple[KeyOffer, ...]:
+        """All keys that may be sealed to now, of each ring the newest first: for who offers none without evidence.
+
+        He makes evidence for the newest, and offers of each ring the first that has it. A v2 key that is due within
+        `ahead` seconds, and in the last quarter of its time, is replaced now; it may be sealed to until its `not_after`
+        as it may if `rotate` has replaced it. A v1 key that was replaced may be for half of the grace, and the other
+        half is for what is in flight. `valid_for`: for so many seconds more. SessionClosedError.
+        """
+        found: list[KeyOffer] = []
+        with self._entered():
+            now = self._tend(ahead)
+            for ring in self._rings:
+                current, *before = self._open(ring)
+                found.append(KeyOffer(ring.protocol, current.public_key, current.ends - now, current.not_after))
+                kept = self._grace if ring.protocol == "v2" else self._grace / 2
+                for one in before:
+                    valid_for = one.ends - kept - now
+                    if valid_for > 0 and not self._expired(one):
+                        found.append(KeyOffer(ring.protocol, one.public_key, valid_for, one.not_after))
+        return tuple(found)
 
     def rotate(self, protocol: Protocol = "v1", suite: Suite = "X25519") -> PublicKey:
         """Make a new key the current one of a ring now; the one before gets its grace. Returns the new public key.

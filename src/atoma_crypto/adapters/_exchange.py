@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from base64 import urlsafe_b64encode
 from contextlib import suppress
 from typing import Final
 
@@ -12,40 +12,24 @@ from atoma_crypto._typing import Buffer, Protocol
 from atoma_crypto.adapters._asked import model_json, model_of, read_body, stream_of
 from atoma_crypto.adapters._lock import Lock
 from atoma_crypto.adapters._progress import Progress, count_choices
+from atoma_crypto.adapters._replies import is_refusal, is_sealed, write_event
 from atoma_crypto.adapters._routes import BY_PLAINTEXT, DEFAULT_TOKENS, Endpoint, compute_units
 from atoma_crypto.adapters._terms import Origin, Terms
 from atoma_crypto.attestation import AttestedKey
 
 DONE: Final = b"data: [DONE]\n\n"
 _MAX_UNITS: Final[dict[Protocol, int]] = {"v1": 2**64 - 1, "v2": 2**53 - 1}
-_LOCK_GONE: Final = frozenset((423, 425))
-_SEALED_MEMBERS: Final = frozenset(("v", "salt", "ciphertext"))
-
-
-def is_refusal(status: int, protocol: Protocol = "v1") -> bool:
-    """Whether an answer with this status is an error: of a lock, or of a sealed request unless the error is sealed.
-
-    False: 200, whose body is to be read, or in v2 any 2xx: there the body alone counts. EnvelopeError: any other, as a
-    redirect, which is never followed.
-    """
-    if status >= 400:
-        return True
-    if status != 200 and not (protocol == "v2" and 200 < status < 300):
-        raise ac.EnvelopeError(f"the answer's status is {status}, which no node sends")
-    return False
-
-
-def is_lock_gone(status: int) -> bool:
-    """Whether a refusal says that the lock was used up, or its stack busy: a new lock, key and salt may do."""
-    return status in _LOCK_GONE
+TURN_PAUSE: Final = 0.05
+"""Seconds after which to ask `Exchange.may_ask` again."""
 
 
 class Exchange:
     """One request for one of OpenAI's endpoints, and its answer.
 
-    In order: post `lock_body()` to the lock's path; `take_lock()` of the reply; post `seal()` with `headers` to the
-    endpoint's confidential path; then `open()` of the whole answer, or for a stream `receive()` of each piece and
-    `end()`. Where the node says that the lock is gone, begin again with a new lock: key, salt and nonce are then new.
+    In order, once `may_ask()`: post `lock_body()` to the lock's path; `take_lock()` of the reply; if `needs_challenge`,
+    the same once more, unless it does so no longer when `may_ask()`; post `seal()` with `headers` to the endpoint's
+    confidential path; then `open()` of the whole answer, or for a stream `receive()` of each piece and `end()`. Where
+    the node says that the lock is gone, begin again with a new lock: key, salt and nonce are then new.
 
     In protocol v2 an error may be sealed too, and what the HTTP says around it does not count: `has_events()` tells a
     stream, and anything else goes through `answer()`. Where that finds a refusal in clear, `knows_not_key()` says
@@ -57,6 +41,7 @@ class Exchange:
 
     __slots__ = (
         *(
+            "_challenge",
             "_choices",
             "_fault",
             "_model_json",
@@ -67,7 +52,7 @@ class Exchange:
             "_session",
             "_terms",
         ),
-        *("_verdict", "_whole"),
+        *("_turn", "_verdict", "_whole"),
         *("body", "endpoint", "lock", "model", "num_compute_units", "stream"),
     )
 
@@ -85,6 +70,8 @@ class Exchange:
         self.body = body
         self._terms = terms
         self.lock: Lock | None = None
+        self._challenge = b""
+        self._turn: object = None
         self._offer: ac.KeyOffer | None = None
         self._verdict: AttestedKey | None = None
         self._refused_key: ac.PublicKey | None = None
@@ -95,20 +82,52 @@ class Exchange:
         self._fault: Exception | None = None
         self._whole = False
 
+    @property
+    def _will_challenge(self) -> bool:
+        """Whether the next lock is to be asked for with a challenge."""
+        trust = self._terms.trust
+        return trust is not None and trust.wants_challenge and (self.needs_challenge or trust.knows_none)
+
+    def may_ask(self) -> bool:
+        """Whether to ask for a lock now: False while enough exchanges wait for an answer to a challenge of theirs."""
+        if self._turn is None and self._will_challenge and self._terms.trust is not None:
+            self._turn = self._terms.trust.begin()
+            return self._turn is not None
+        return True
+
     def lock_body(self) -> bytes:
-        """The JSON that asks for a lock; it names a size where the size of one that names none is too small."""
-        units = self.num_compute_units or 0
-        size = b',"max_num_tokens":%d' % units if units > DEFAULT_TOKENS else b""
-        return b'{"model":' + self._model_json + size + b"}"
+        """The JSON that asks for a lock; it names a size where the size of one that names none is too small.
+
+        It has a new challenge where no key is known, or the last lock's was not, if the policy wants one: making
+        evidence takes a node long, and for a key that was verified it need not.
+        """
+        units, trust = self.num_compute_units or 0, self._terms.trust
+        more = b',"max_num_tokens":%d' % units if units > DEFAULT_TOKENS else b""
+        self._challenge = trust.new_challenge() if trust is not None and self._will_challenge else b""
+        if self._challenge:
+            more += b',"challenge":"%b"' % urlsafe_b64encode(self._challenge).rstrip(b"=")
+        return b'{"model":' + self._model_json + more + b"}"
 
     def take_lock(self, raw: bytes) -> None:
         """Read the lock reply. MessageTooLargeError, EnvelopeError (also: no key of an accepted suite)."""
-        self.close()
+        self._wipe()
         self._sealable, self._verdict = False, None
         terms = self._terms
         lock = Lock.read(raw, terms.protocol)
-        self._offer = lock.offers[0] if terms.trust is None else terms.trust.choose(lock.offers)
+        if terms.trust is None or terms.protocol == "v1":
+            [self._offer] = lock.offers
+        else:
+            self._offer = terms.trust.choose(lock.offers)
         self.lock, self._sealable = lock, True
+
+    @property
+    def needs_challenge(self) -> bool:
+        """Whether the lock that was taken names a key to be verified, and was asked for without a challenge.
+
+        Then nothing can be sealed, unless another exchange verifies the key: take another lock, which will have been.
+        """
+        trust = self._terms.trust
+        return trust is not None and trust.wants_challenge and not (self._challenge or self.knows_key)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -129,7 +148,7 @@ class Exchange:
         return trust is None or self._offer is None or trust.knows(self._offer)
 
     def seal(self) -> bytes:
-        """The sealed request; in protocol v2 the policy is asked first. AttestationError: it does not accept the key.
+        """The sealed request; the policy, if there is one, is asked first. AttestationError: it accepts not the key.
 
         AuthenticationError: the key of the lock reply gives an all-zero shared secret.
         """
@@ -138,7 +157,10 @@ class Exchange:
             raise ac.LocalProtocolError("no lock was taken, or the exchange is over")
         self._sealable = False
         if terms.trust is not None:
-            self._verdict = terms.trust.accept(offer)
+            try:
+                self._verdict = terms.trust.accept(offer, self._challenge)
+            finally:
+                self._end_turn()
         session = ac.ClientSession(
             offer.public_key,
             model=self.model,
@@ -183,7 +205,7 @@ class Exchange:
 
     def answer(self, status: int, raw: bytes) -> bytes | None:
         """As `open()`, or None: a refusal in clear, which nobody vouches for; with the status 200 that is an error."""
-        if is_refusal(status, self._terms.protocol) and not (self._terms.protocol == "v2" and _is_sealed(raw)):
+        if is_refusal(status, self._terms.protocol) and not (self._terms.protocol == "v2" and is_sealed(raw)):
             self.close()
             return None
         return self.open(raw)
@@ -273,7 +295,7 @@ class Exchange:
                     told = load_object(event.plaintext, "an event's plaintext", ac.FramingError)
                     if self._terms.protocol == "v1":
                         self._progress.see(told)
-                    out.append(_sse(event.plaintext))
+                    out.append(write_event(event.plaintext))
                 elif self._terms.protocol == "v2" and not self._whole:
                     self._whole = True
                     out.append(DONE)
@@ -296,6 +318,15 @@ class Exchange:
 
     def close(self) -> None:
         """Wipe the session's secrets. Harmless when done twice."""
+        self._end_turn()
+        self._wipe()
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None and self._terms.trust is not None:
+            self._terms.trust.end(turn)
+
+    def _wipe(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             with suppress(ac.ConcurrentUseError):  # whoever is inside closes it
@@ -308,21 +339,3 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.endpoint.plaintext}>"
-
-
-def write_error(abort: ac.RemoteAbortError) -> bytes:
-    """A sealed error as OpenAI's clients read errors."""
-    return json.dumps({"error": {"code": abort.code, "message": abort.message}}).encode()
-
-
-def _is_sealed(raw: bytes) -> bool:
-    """Whether a body claims to be a sealed object of protocol v2."""
-    with suppress(ac.EnvelopeError):
-        return load_object(raw, "the answer", ac.EnvelopeError).keys() >= _SEALED_MEMBERS
-    return False
-
-
-def _sse(plaintext: bytes) -> bytes:
-    if b"\n" in plaintext or b"\r" in plaintext:  # between two tokens: in a JSON string they are escaped
-        plaintext = b"\ndata: ".join(plaintext.splitlines())
-    return b"data: " + plaintext + b"\n\n"

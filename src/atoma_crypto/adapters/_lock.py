@@ -12,15 +12,15 @@ from atoma_crypto._envelope import load_members, load_object
 from atoma_crypto._offers import read_offers
 from atoma_crypto._typing import Protocol
 
-MAX_LOCK_BYTES: Final = 64 << 10
-"""What a lock reply may have at most."""
+MAX_LOCK_BYTES: Final = 4 << 20
+"""What a lock reply may have at most, evidence of many devices for several keys among it."""
 _MAX_INTEGER: Final[dict[Protocol, int]] = {"v1": 2**64 - 1, "v2": 2**53 - 1}
 _HEADER_VALUE: Final = re.compile(r"[!-~]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What a lock reply says: in protocol v1 one key, and nothing proves whose it is; in v2 keys to choose from."""
+    """What a lock reply says: in protocol v1 one key; in v2 keys to choose from; and evidence for them, if any."""
 
     offers: tuple[ac.KeyOffer, ...]
     stack_small_id: int | None
@@ -41,23 +41,26 @@ class Lock:
             raise ac.EnvelopeError("'stack_entry_digest' of the lock reply is no digest")  # it goes into a header
         small_id = found.get("stack_small_id")
         return cls(
-            offers=_v1_offer(found.get("public_key")) if protocol == "v1" else _offers(raw),
+            offers=read_keys(raw, protocol),
             stack_small_id=_small_id(small_id, "stack_small_id", protocol, optional=protocol == "v2"),
             node_small_id=_small_id(found.get("node_small_id"), "node_small_id", protocol, optional=True),
             stack_entry_digest=digest,
         )
 
 
-def _v1_offer(text: object) -> tuple[ac.KeyOffer, ...]:
+def read_keys(raw: bytes, protocol: Protocol) -> tuple[ac.KeyOffer, ...]:
+    """The keys in a lock reply, or in the node's list of those of v2. EnvelopeError."""
+    found = load_object(raw, "the lock reply", ac.EnvelopeError)  # in which objects are dicts
+    if protocol == "v2":
+        keys = found.get("keys")
+        return () if keys is None else read_offers(keys)
+    text, evidence = found.get("public_key"), found.get("evidence")
     if isinstance(text, str):
         with suppress(ac.InvalidKeyError):
-            return (ac.KeyOffer("v1", ac.PublicKey.from_base64(text), float("inf")),)
+            key = ac.PublicKey.from_base64(text)
+            # what else v1's nodes may mean by that name is no evidence
+            return (ac.KeyOffer("v1", key, float("inf"), None, evidence if isinstance(evidence, dict) else None),)
     raise ac.EnvelopeError("'public_key' of the lock reply is missing or not a key")
-
-
-def _offers(raw: bytes) -> tuple[ac.KeyOffer, ...]:
-    keys = load_object(raw, "the lock reply", ac.EnvelopeError).get("keys")  # in which objects are dicts
-    return () if keys is None else read_offers(keys)
 
 
 def _small_id(value: object, name: str, protocol: Protocol, *, optional: bool) -> int | None:

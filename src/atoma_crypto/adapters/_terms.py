@@ -21,9 +21,9 @@ EXTENSION: Final = "atoma_crypto"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How a client speaks; `trust` is None in protocol v1, where nothing proves whose key it is.
+    """How a client speaks; `trust` is None where nobody looks at whose key it is, as v1 does if it is not told to.
 
-    TypeError: v2 without `verify`, and `verify` or `suites` where v1 is spoken, which would look at neither.
+    TypeError: v2 without `verify`, and `suites` where v1 is spoken, which knows but one.
     """
 
     protocol: Protocol = "v1"
@@ -44,12 +44,12 @@ class Terms:
             raise TypeError(f"limits must be Limits, not {type(self.limits).__name__}")
         if not isinstance(self.retry_unknown_key, bool):
             raise TypeError("retry_unknown_key must be bool")
-        if self.protocol == "v2":
-            if self.verify is None:
-                raise TypeError("protocol v2 needs verify=: PinnedKeys, say, or Unverified() if nobody is to look")
+        if self.protocol == "v1" and tuple(self.suites) != DEFAULT_SUITES:
+            raise TypeError("suites are protocol v2's: v1 has one alone")
+        if self.verify is not None:
             object.__setattr__(self, "trust", Trust(self.verify, self.suites))
-        elif self.verify is not None or tuple(self.suites) != DEFAULT_SUITES:
-            raise TypeError("verify and suites are protocol v2's: nothing proves whose key protocol v1 uses")
+        elif self.protocol == "v2":
+            raise TypeError("protocol v2 needs verify=: PinnedKeys, say, or Unverified() if nobody is to look")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,19 @@ class Origin:
 
     `sealed`: the node has sealed it for this request, be it an answer or an error (a stream's events are verified as
     they come); what is not is somebody's text in clear, and the rest then says nothing. `public_key` is the key that
-    the request was sealed to. In protocol v2 it was verified: `claims` is what the policy has found, and `expires_at`,
-    in seconds since 1970, when the key or the verdict on it ends. In v1 nothing was, and they are empty and None.
+    the request was sealed to. Before that it was verified: `claims` is what the policy has found, and `expires_at`, in
+    seconds since 1970, when the key or the verdict on it ends. In v1 without `verify` they are empty and None.
     """
 
     sealed: bool
     protocol: Protocol
     public_key: ac.PublicKey | None = None
-    claims: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    claims: Mapping[str, object] = field(default_factory=dict)
     expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "claims", MappingProxyType(dict(self.claims)))
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Copies and pickles, which the view of the claims does not by itself."""
+        return type(self), (self.sealed, self.protocol, self.public_key, dict(self.claims), self.expires_at)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 import atoma_crypto as ac
 from atoma_crypto._padding import PadTo
 from atoma_crypto._typing import NonceReuse, Protocol, Suite
-from atoma_crypto.adapters._exchange import Exchange, is_lock_gone, is_refusal, write_error
+from atoma_crypto.adapters._exchange import TURN_PAUSE, Exchange
 from atoma_crypto.adapters._lock import MAX_LOCK_BYTES
+from atoma_crypto.adapters._replies import is_lock_gone, is_refusal, write_error
 from atoma_crypto.adapters._targets import Paths, Route
 from atoma_crypto.adapters._terms import DEFAULT_SUITES, EXTENSION, Origin, Terms
 from atoma_crypto.adapters._wire import WORKER_BYTES, Async, Blocking, Wire, run_now
@@ -116,13 +117,21 @@ class _Transport(Generic[_Inner]):
         pauses = iter(_PAUSES)
         unknown: httpx.Response | None = None  # a refusal that says that the key is not known
         while True:
+            await self._wait(exchange, wire)
             asked = self._request(request, route.lock_path, exchange.lock_body(), accept="application/json")
             locked = await wire.send(asked)
             if await self._refused(locked, wire):
+                exchange.close()
                 return self._in_clear(locked)
-            exchange.take_lock(await self._read(locked, MAX_LOCK_BYTES, wire))
+            reply = await self._read(locked, MAX_LOCK_BYTES, wire)
+            await wire.work(exchange.take_lock, reply, long=len(reply) >= WORKER_BYTES)
             if unknown is not None and exchange.offers_same_key:
+                exchange.close()
                 return unknown
+            if exchange.needs_challenge:
+                await self._wait(exchange, wire)
+                if exchange.needs_challenge:  # nobody else has verified the key in the meantime
+                    continue
             sealed = await wire.work(exchange.seal, long=len(exchange.body) >= WORKER_BYTES or not exchange.knows_key)
             accept = "text/event-stream" if exchange.stream else "application/json"
             answer = await wire.send(
@@ -139,6 +148,10 @@ class _Transport(Generic[_Inner]):
                 return taken
             await wire.close(taken.stream)
             await wire.sleep(pause)
+
+    async def _wait(self, exchange: Exchange, wire: Wire) -> None:
+        while not exchange.may_ask():
+            await wire.sleep(TURN_PAUSE)
 
     async def _refused(self, answer: httpx.Response, wire: Wire) -> bool:
         """Whether a lock is refused."""

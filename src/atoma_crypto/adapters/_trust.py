@@ -1,7 +1,8 @@
-"""Which key a client seals to in protocol v2: of the suites that it accepts, and only what its policy has accepted."""
+"""Which key a client seals to: of the suites that it accepts, and only what its policy has accepted."""
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -11,8 +12,14 @@ import atoma_crypto as ac
 from atoma_crypto._keys import SUITES
 from atoma_crypto._state import Clock
 from atoma_crypto._typing import Suite
-from atoma_crypto.attestation import AttestedKey, Verifier
+from atoma_crypto.attestation import AttestedKey, Verifier, evidence_from_json
+from atoma_crypto.attestation._binding import CHALLENGE_BYTES
+from atoma_crypto.attestation._values import wants_challenge
 
+_AT_ONCE: Final = 4
+"""Challenges that are under way at a time: nodes answer few a second, and mostly the first makes the rest needless."""
+_TURN_SECONDS: Final = 20.0
+"""How long one is taken to be under way at most."""
 _MAX_VERDICTS: Final = 1024
 """Keys whose verdicts are kept: nodes, times suites, times the rotations until a verdict ends."""
 
@@ -40,6 +47,7 @@ class Trust:
         self._clock = clock
         self._lock = threading.Lock()
         self._verdicts: dict[ac.PublicKey, _Kept] = {}  # by suite and bytes: key ids are too short to trust
+        self._turns: dict[object, float] = {}  # when each challenge that is under way has begun
 
     def choose(self, offers: Sequence[ac.KeyOffer]) -> ac.KeyOffer:
         """The offer to seal to: of the first suite that there is one of, the one that lasts longest. EnvelopeError."""
@@ -53,19 +61,53 @@ class Trust:
     def _accepted(self) -> str:
         return ", ".join(self._suites)
 
+    @property
+    def wants_challenge(self) -> bool:
+        """Whether the policy is asked about evidence alone that answers a challenge."""
+        return wants_challenge(self._verify)
+
+    def new_challenge(self) -> bytes:
+        """For a node whose key may be a new one: 32 random bytes, or none where the policy wants none."""
+        return secrets.token_bytes(CHALLENGE_BYTES) if self.wants_challenge else b""
+
+    @property
+    def knows_none(self) -> bool:
+        """Whether no verdict is left, so that whatever is offered has to be verified."""
+        now = self._clock()
+        with self._lock:
+            return all(not now < kept.verdict.expires_at for kept in self._verdicts.values())
+
+    def begin(self) -> object | None:
+        """A turn to ask with a challenge, to be ended; None: enough others are under way."""
+        now, turn = time.monotonic(), object()
+        with self._lock:
+            self._turns = {each: begun for each, begun in self._turns.items() if now - begun < _TURN_SECONDS}
+            if len(self._turns) >= _AT_ONCE:
+                return None
+            self._turns[turn] = now
+        return turn
+
+    def end(self, turn: object) -> None:
+        """The turn is over. Harmless when done twice."""
+        with self._lock:
+            self._turns.pop(turn, None)
+
     def knows(self, offer: ac.KeyOffer) -> bool:
-        """Whether there is a verdict, so that `accept` takes no time."""
+        """Whether there is a verdict, so that `accept` takes no time, and needs no challenge."""
         return self._kept(offer, self._clock()) is not None
 
-    def accept(self, offer: ac.KeyOffer) -> AttestedKey:
+    def accept(self, offer: ac.KeyOffer, challenge: bytes = b"") -> AttestedKey:
         """The policy's verdict on an offered key, to be asked for right before sealing. AttestationError.
 
-        It holds until the offer's `not_after` at most: nothing may be sealed to the key after that.
+        `challenge` is what the offer was asked for with, or empty. The verdict holds until the offer's `not_after` at
+        most: nothing may be sealed to the key after that.
         """
         verdict = self._kept(offer, self._clock())
         if verdict is None:
-            # nothing was challenged, so there is no evidence but what stands in the offer, as it came
-            verdict = self._verify.verify(None, offer, now=self._clock())
+            if self.wants_challenge and not challenge:  # also where a verdict has ended since then
+                raise ac.AttestationError("the offered key was asked for without a challenge, and is not known")
+            evidence = evidence_from_json(offer.evidence)
+            verdict = self._verify.verify(evidence, offer, challenge=challenge, now=self._clock())
             if not isinstance(verdict, AttestedKey):
                 raise TypeError(f"verify() must give an AttestedKey, not {type(verdict).__name__}")
             if verdict.public_key != offer.public_key:

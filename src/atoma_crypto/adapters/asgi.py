@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from anyio import create_task_group
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,8 @@ from atoma_crypto._typing import Protocol
 from atoma_crypto.adapters._inprocess import AppModel, Caller, caller
 from atoma_crypto.adapters._paths import route_of, takes_plaintext
 from atoma_crypto.adapters._routes import BY_CONFIDENTIAL, KEYS_PATH, LOCK_PATH
+from atoma_crypto.attestation import EvidenceProvider
+from atoma_crypto.server._evidence import open_provider
 from atoma_crypto.server._http import error_response
 from atoma_crypto.server._keys import YOUNG_STORE, open_replay_cache
 from atoma_crypto.server.coalesce import Coalesce
@@ -42,11 +45,13 @@ class ConfidentialMiddleware:
     hexadecimal or in base64, for both protocols; without it keys are made that live in memory only: one for v1, whose
     fingerprint is logged at INFO, and each hour one for v2), `token` (the one bearer token to accept; None takes any)
     from `ATOMA_CRYPTO_TOKEN`, `allow_plaintext` from `ATOMA_CRYPTO_ALLOW_PLAINTEXT`, `replay_cache` from
-    `ATOMA_CRYPTO_REPLAY`, a `redis://` URL (extra `redis`; None: in memory). `signing_key` (an Ed25519 key or its seed)
-    signs what is sent in v1. `pad_to` and `coalesce` hide lengths (docs/length-hiding.md). `timeout` is how many
-    seconds the application may take for each thing that it sends. Locks, and a key that is made, belong to one process:
-    run one worker. Several that share a key need a replay store that they share. Raises ValueError and OSError for what
-    cannot be used.
+    `ATOMA_CRYPTO_REPLAY`, a `redis://` URL (extra `redis`; None: in memory), `evidence` of who holds the keys (a
+    provider of `atoma_crypto.attestation`) from `ATOMA_CRYPTO_NODE_EVIDENCE` and `ATOMA_CRYPTO_EVIDENCE_COLLATERAL`,
+    which are the node command's options; it is first made when somebody asks for keys. `signing_key` (an Ed25519 key or
+    its seed) signs what is sent in v1. `pad_to` and `coalesce` hide lengths (docs/length-hiding.md). `timeout` is how
+    many seconds the application may take for each thing that it sends. Locks, and a key that is made, belong to one
+    process: run one worker. Several that share a key need a replay store that they share. Raises ValueError and OSError
+    for what cannot be used.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class ConfidentialMiddleware:
         keys: ac.SecretKey | ac.NodeKeyring | None = None,
         protocols: Sequence[Protocol] = ("v1", "v2"),
         replay_cache: ac.ReplayCache | None = None,
+        evidence: EvidenceProvider | None = None,
         signing_key: ac.SigningKey | bytes | None = None,
         token: str | None = None,
         allow_plaintext: bool | None = None,
@@ -83,6 +89,7 @@ class ConfidentialMiddleware:
             protocols=protocols,
             signing_key=signing_key,
             replay_cache=replay_cache,
+            evidence=_evidence() if evidence is None else evidence,
             pad_to=pad_to,
             coalesce=coalesce,
             limits=limits,
@@ -130,6 +137,14 @@ def _keys(*, remembered: bool) -> ac.SecretKey | ac.NodeKeyring:
     keys = ac.NodeKeyring(rotate_after=None)
     _log.info("made keys that live in memory only: v1's public key is %s", keys.public_key.fingerprint())
     return keys
+
+
+def _evidence() -> EvidenceProvider | None:
+    source = os.environ.get("ATOMA_CRYPTO_NODE_EVIDENCE")
+    collateral = os.environ.get("ATOMA_CRYPTO_EVIDENCE_COLLATERAL")
+    if source is None:
+        return None
+    return open_provider(source, None if collateral is None else Path(collateral))
 
 
 def _allowed() -> bool:

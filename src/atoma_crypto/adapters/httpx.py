@@ -39,12 +39,14 @@ class ConfidentialTransport(BlockingTransport[httpx.BaseTransport, httpx.Request
     TruncatedStreamError if it ended before the answer did. A redirect is never followed. `nonce_reuse` and `pad_to`:
     see `ClientSession`. The requests' bodies are read whole, up to `limits.max_request_bytes`.
 
-    With `protocol="v2"`, which accepts nothing else, `verify` must say whose keys may be sealed to, such as
-    `PinnedKeys(key)`; it may be asked by any thread. `suites` are those that are accepted, the preferred one first:
-    a router may delete what it does not like, so to require one, name it alone. An error that the node has sealed is
-    handed on with the status that it has inside, and in the middle of a stream it raises RemoteAbortError. A node that
-    does not know the key is asked again once, with another key if it has one: unless `retry_unknown_key` is False,
-    for that error comes in clear, and whoever forges it makes a request run twice.
+    `verify` says whose keys may be sealed to, such as `PinnedKeys(key)` or a verifier of evidence; it may be asked by
+    any thread. Nothing is sealed before it has accepted a key, once until that verdict ends. Without it v1 takes any.
+
+    With `protocol="v2"`, which accepts nothing else, there must be one. `suites` are those that are accepted, the
+    preferred one first: a router may delete what it does not like, so to require one, name it alone. An error that the
+    node has sealed is handed on with the status that it has inside, and in the middle of a stream it raises
+    RemoteAbortError. A node that does not know the key is asked again once, with another key if it has one: unless
+    `retry_unknown_key` is False, for that error comes in clear, and whoever forges it makes a request run twice.
 
     Each response has an `Origin` as `extensions["atoma_crypto"]`: whether the node has sealed it, and whose it is.
 

@@ -1,7 +1,7 @@
 """Policies made of policies."""
 
 from atoma_crypto._errors import AttestationError
-from atoma_crypto.attestation._values import AttestedKey, Evidence, Verifier
+from atoma_crypto.attestation._values import AttestedKey, Evidence, Verifier, wants_challenge
 from atoma_crypto.keyring import KeyOffer
 
 
@@ -12,6 +12,11 @@ class AllOf:
         if not verifiers:
             raise ValueError("AllOf takes one verifier or more: none would accept every key")
         self._verifiers = verifiers
+
+    @property
+    def wants_challenge(self) -> bool:
+        """Whether one of them does."""
+        return any(wants_challenge(one) for one in self._verifiers)
 
     def verify(self, evidence: Evidence | None, offer: KeyOffer, *, challenge: bytes = b"", now: float) -> AttestedKey:
         """As `Verifier.verify`. The claims hold those of each, in their order; the earliest end counts."""
@@ -29,6 +34,11 @@ class AnyOf:
         if not verifiers:
             raise ValueError("AnyOf takes one verifier or more")
         self._verifiers = verifiers
+
+    @property
+    def wants_challenge(self) -> bool:
+        """Whether one of them does."""
+        return any(wants_challenge(one) for one in self._verifiers)
 
     def verify(self, evidence: Evidence | None, offer: KeyOffer, *, challenge: bytes = b"", now: float) -> AttestedKey:
         """As `Verifier.verify`, as the first that accepts says it. The error says of each why it does not."""

@@ -135,6 +135,8 @@ class SnpVerifier:
     a root certificate (DER) to go by instead of AMD's.
     """
 
+    wants_challenge: Final = True
+
     def __init__(self, policy: SnpPolicy, *, root: bytes | None = None) -> None:
         try:
             from atoma_crypto.attestation import _chain, _vcek  # noqa: PLC0415 - need the extra

@@ -38,6 +38,8 @@ class TdxVerifier:
     nothing is fetched. `root` is a root certificate (DER) to go by instead of Intel's.
     """
 
+    wants_challenge: Final = True
+
     def __init__(
         self,
         policy: TdxPolicy,

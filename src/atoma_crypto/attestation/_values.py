@@ -1,12 +1,12 @@
 """What verifiers take and give."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, Protocol
 
-from atoma_crypto._keys import PublicKey
+from atoma_crypto._attested import AttestedKey
 from atoma_crypto.keyring import KeyOffer
+
+__all__ = ["SEVERAL", "AttestedKey", "Evidence", "Verifier", "wants_challenge"]
 
 SEVERAL: Final = "several"  # the kind of evidence that consists of parts
 
@@ -33,27 +33,20 @@ class Evidence:
         return flat[0] if len(flat) == 1 else cls(SEVERAL, b"", b"", flat)
 
 
-@dataclass(frozen=True, slots=True)
-class AttestedKey:
-    """A key that a policy has accepted, and what was found out about who holds it.
-
-    `claims` says so in words and numbers, which JSON can hold; `expires_at` is when that has to be looked at anew, in
-    seconds since 1970.
-    """
-
-    public_key: PublicKey
-    claims: Mapping[str, object]
-    expires_at: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "claims", MappingProxyType(dict(self.claims)))
-
-
 class Verifier(Protocol):
-    """A policy."""
+    """A policy.
+
+    One that has an attribute `wants_challenge`, and it is True, is asked about evidence that was made for a challenge
+    of the client's, wherever the client can get such; without one it is never asked there.
+    """
 
     def verify(self, evidence: Evidence | None, offer: KeyOffer, *, challenge: bytes = b"", now: float) -> AttestedKey:
         """Accept the offered key, or raise AttestationError, which says which check has failed.
 
         `challenge` is empty or the 32 bytes that the evidence has to answer; `now` is in seconds since 1970.
         """
+
+
+def wants_challenge(verifier: Verifier) -> bool:
+    """Whether evidence should answer a challenge before this policy looks at it; the attribute may be missing."""
+    return getattr(verifier, "wants_challenge", False) is True

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from atoma_crypto.cli import demo, doctor, gateway, inspect, keygen, node, vectors
+from atoma_crypto.cli import attest, demo, doctor, gateway, inspect, keygen, node, vectors
 
 # What a sub-command imports only when it runs; the extra that brings all it needs is its own to name.
 _OF_EXTRAS = frozenset(("anyio", "h11", "httpx", "prometheus_client", "rich", "starlette", "tomli", "uvicorn"))
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(metavar="command", required=True)
     node.add_parser(subparsers)
     gateway.add_parser(subparsers)
+    attest.add_parser(subparsers)
     keygen.add_parser(subparsers)
     inspect.add_parser(subparsers)
     doctor.add_parser(subparsers)
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as missing:
         if missing.name is not None:
             raise
-        sys.stderr.write(f"atoma-crypto: {missing}\n")  # our own, of suite X-Wing, which says what to install
+        sys.stderr.write(f"atoma-crypto: {missing}\n")  # our own, of a suite or a verifier, which says what to install
         return 2
     except KeyboardInterrupt:
         return _INTERRUPTED

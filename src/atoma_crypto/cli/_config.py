@@ -41,13 +41,17 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option; `many` makes it a tuple: a TOML array, words in the environment. A `secret` is not for everybody."""
+    """One option; `many` makes it a tuple: a TOML array, words in the environment. A `secret` is not for everybody.
+
+    `variable` is the name in the environment, where it is another than that of all options.
+    """
 
     kind: Kind
     about: str
     metavar: str | None = None
     many: bool = False
     secret: bool = False
+    variable: str | None = None
 
 
 def _integer(text: str) -> int:
@@ -136,10 +140,11 @@ def load(table: type[_Table], arguments: argparse.Namespace, environ: Mapping[st
     if arguments.config is not None:
         values |= _from_file(options, arguments.config)
     for name, option in options.items():
-        text = environ.get(_variable(name))
+        variable = option.variable or _variable(name)
+        text = environ.get(variable)
         if text is not None:
             words = re.split(r"[,\s]+", text.strip(", \t\r\n")) if option.many else [text]
-            values[name] = _valued(option, words, _variable(name))
+            values[name] = _valued(option, words, variable)
     for name in options.keys() & vars(arguments).keys():
         given = getattr(arguments, name)
         values[name] = tuple(given) if options[name].many else given

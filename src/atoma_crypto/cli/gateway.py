@@ -17,6 +17,7 @@ from atoma_crypto._padding import PadTo
 from atoma_crypto._typing import Protocol, Suite
 from atoma_crypto.adapters._terms import DEFAULT_SUITES
 from atoma_crypto.attestation import PinnedKeys, Unverified, UnverifiedWarning, Verifier
+from atoma_crypto.attestation.policy_file import load_policy
 from atoma_crypto.cli._config import (
     BOOLEAN,
     FILE,
@@ -58,14 +59,15 @@ class Settings:
     ] = False
     pass_models: Annotated[bool, Option(BOOLEAN, "pass /v1/models on to a node, in clear")] = False
     protocol: Annotated[
-        Protocol, Option(PROTOCOL, "what the nodes speak; v2 needs --pin, --pin-file or --unverified")
+        Protocol, Option(PROTOCOL, "what the nodes speak; v2 needs --pin, --pin-file, --policy or --unverified")
     ] = "v1"
     pin: Annotated[
         tuple[ac.PublicKey, ...],
-        Option(PUBLIC_KEY, "v2: the keys that may be sealed to, whole, as `keygen` prints them", "KEY", many=True),
+        Option(PUBLIC_KEY, "the keys that may be sealed to, whole, as `keygen` prints them", "KEY", many=True),
     ] = ()
-    pin_file: Annotated[
-        Path | None, Option(FILE, "v2: a file of such keys, one a line; # begins a comment", "FILE")
+    pin_file: Annotated[Path | None, Option(FILE, "a file of such keys, one a line; # begins a comment", "FILE")] = None
+    policy: Annotated[
+        Path | None, Option(FILE, "a TOML file that says whose evidence is accepted (docs/attestation.md)", "FILE")
     ] = None
     unverified: Annotated[
         bool, Option(BOOLEAN, "v2: seal to whatever key is offered, though whoever can offer one can then read all")
@@ -147,17 +149,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _policy(settings: Settings) -> tuple[Verifier | None, str]:
-    """Whose keys are sealed to, and the line that says so; none in v1. ValueError, OSError."""
+    """Whose keys are sealed to, and the line that says so; in v1 perhaps none. ValueError, OSError."""
     pins = settings.pin + (() if settings.pin_file is None else _pins(settings.pin_file))
+    ways = sum((bool(pins), settings.policy is not None, settings.unverified))
     if settings.protocol == "v1":
-        if pins or settings.unverified or settings.suites != DEFAULT_SUITES:
-            raise ValueError("pins, --unverified and --suites are for --protocol v2: nothing proves whose key v1 uses")
-        return None, ""
-    if bool(pins) is settings.unverified:
-        raise ValueError("--protocol v2 needs keys (--pin, --pin-file), or else --unverified, and not both")
-    said = f"protocol v2, suites {', '.join(settings.suites)}; "
+        if settings.unverified or settings.suites != DEFAULT_SUITES:
+            raise ValueError("--unverified and --suites are for --protocol v2: v1 has one suite, and verifies no key")
+        if not ways:
+            return None, ""
+    if ways != 1:
+        raise ValueError(
+            f"--protocol {settings.protocol} takes keys (--pin, --pin-file), a --policy, or in v2 --unverified: "
+            "one of them, and not two"
+        )
+    said = "protocol v1; " if settings.protocol == "v1" else f"protocol v2, suites {', '.join(settings.suites)}; "
     if pins:
         return PinnedKeys(pins), f"{said}only to keys that are pinned: {len(set(pins))}\n"
+    if settings.policy is not None:
+        return load_policy(settings.policy), f"{said}only to keys whose evidence satisfies {settings.policy}\n"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnverifiedWarning)  # this command warns in its own words
         policy = Unverified()

@@ -33,7 +33,8 @@ from atoma_crypto.server.keyfile import read_secret_key, read_signing_key
 from atoma_crypto.server.listener import listen
 
 if TYPE_CHECKING:
-    from atoma_crypto.server._keys import Published
+    from atoma_crypto.attestation import EvidenceProvider
+    from atoma_crypto.server._keys import Keys
     from atoma_crypto.server.model import Model
 
     # generic in the stubs alone, so that this name is good for annotations only
@@ -84,6 +85,20 @@ class Settings:
         str | None,
         Option(TEXT, "redis:// URL of what remembers v2's requests; without it, this process", "URL", secret=True),
     ] = field(default=None, repr=False)
+    evidence: Annotated[
+        str | None,
+        Option(
+            TEXT,
+            "offer no key without evidence of who holds it: tsm (what Linux makes on TDX and SEV-SNP), or a file of it "
+            "in JSON (docs/attestation.md); in the environment: ATOMA_CRYPTO_NODE_EVIDENCE",
+            "tsm|FILE",
+            variable="ATOMA_CRYPTO_NODE_EVIDENCE",
+        ),
+    ] = None
+    evidence_collateral: Annotated[
+        Path | None,
+        Option(FILE, "what goes with tsm's evidence, such as Intel's collateral for it; read each time", "FILE"),
+    ] = None
     pad_to: Annotated[PadTo, Option(PADDING, "pad what is sealed: auto, or a multiple of that many bytes", "N")] = None
     coalesce_milliseconds: Annotated[
         int, Option(MILLISECONDS, "join the text of streams for so long, 256 characters at most; 0: do not", "N")
@@ -112,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted. Says first where it listens, its key's fingerprint, who answers and who may ask."""
     import uvicorn  # noqa: F401, PLC0415 - the extra may be missing, and then main() says so before it listens
 
-    from atoma_crypto.server._keys import Published, open_replay_cache  # noqa: PLC0415 - needs the extra too
+    from atoma_crypto.server._keys import Keys, open_replay_cache  # noqa: PLC0415 - needs the extra too
     from atoma_crypto.server.coalesce import Coalesce  # noqa: PLC0415 - the same
     from atoma_crypto.server.node import create_app  # noqa: PLC0415 - the same
 
@@ -126,6 +141,8 @@ def run(arguments: argparse.Namespace) -> int:
             replay_cache = None if settings.replay is None else open_replay_cache(settings.replay)
             if replay_cache is not None:
                 held.callback(replay_cache.close)
+            own = Keys(keys, settings.protocols, time.time)
+            evidence, shown = _evidence(settings, own)
             joined = settings.coalesce_milliseconds
             listener = held.enter_context(listen(settings.host, settings.port))
             app = create_app(
@@ -135,6 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
                 protocols=settings.protocols,
                 signing_key=signing_key,
                 replay_cache=replay_cache,
+                evidence=evidence,
                 pad_to=settings.pad_to,
                 coalesce=Coalesce(joined / 1000) if joined else None,
                 max_request_bytes=settings.max_request_bytes,
@@ -143,13 +161,12 @@ def run(arguments: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             sys.stderr.write(f"atoma-crypto node: {error}\n")
             return 2
-        published = Published(keys, settings.protocols, time.time)
         said = (
-            f"listening on {url_of(listener)} {_named(published)}\n"
+            f"listening on {url_of(listener)} {_named(own)}\n"
             f"answers come from {settings.upstream or 'eliza, the built-in model'}\n"
             f"a bearer token is needed, and {'any will do' if settings.token is None else 'only one will do'}; "
             f"replies are {'not signed' if signing_key is None else 'signed'}; {_rotation(settings)}\n"
-            f"{_remembered(settings)}"
+            f"{_remembered(settings)}{shown}"
         )
         serve(app, listener, said, shutdown_seconds=settings.shutdown_seconds)
     return 0
@@ -171,11 +188,28 @@ def _keys(settings: Settings) -> ac.SecretKey | ac.NodeKeyring:
     return ac.NodeKeyring.from_key(read_secret_key(path), rotate_after=rotate_after, suites=settings.suites)
 
 
-def _named(published: Published) -> str:
+def _evidence(settings: Settings, own: Keys) -> tuple[EvidenceProvider | None, str]:
+    """The provider, which has been tried, and what is said of it."""
+    from atoma_crypto.server._evidence import make_evidence, open_provider  # noqa: PLC0415 - as in run()
+
+    if settings.evidence is None:
+        if settings.evidence_collateral is not None:
+            raise ValueError("--evidence-collateral goes with --evidence tsm")
+        return None, ""
+    provider = open_provider(settings.evidence, settings.evidence_collateral)
+    made = make_evidence(provider, own.offers()[0])
+    return provider, f"keys are offered with evidence of kind {made['kind']}\n"
+
+
+def _named(own: Keys) -> str:
     """The keys by their fingerprints, which are for people to compare; a line for each of v2."""
-    v1, v2 = published.v1_key(), published.offers()
-    lines = [f"(public key {(v1 or v2[0].public_key).fingerprint()})"]
-    lines += [f"v2's public key is {offer.public_key.fingerprint()} ({offer.public_key.suite})" for offer in v2]
+    offers = own.offers()
+    lines = [f"(public key {offers[0].public_key.fingerprint()})"]
+    lines += [
+        f"v2's public key is {offer.public_key.fingerprint()} ({offer.public_key.suite})"
+        for offer in offers
+        if offer.protocol == "v2"
+    ]
     return "\n".join(lines)
 
 

@@ -12,13 +12,13 @@ import anyio
 import httpx
 
 import atoma_crypto as ac
-from atoma_crypto.adapters._terms import EXTENSION, Terms
+from atoma_crypto.adapters._terms import Terms
 from atoma_crypto.adapters.httpx import AsyncConfidentialTransport, ConfidentialTransport
 from atoma_crypto.sdk._call import Call
 from atoma_crypto.sdk._checks import write_body
 from atoma_crypto.sdk._errors import APIError, api_error
 from atoma_crypto.sdk._retries import CONNECTION_ERRORS, RetryConfig, Waits
-from atoma_crypto.sdk._streams import EventStream, EventStreamAsync, ModelT, read_model
+from atoma_crypto.sdk._streams import EventStream, EventStreamAsync, ModelT, origin_of, read_model
 from atoma_crypto.sdk._unset import UNSET
 
 BEARER_VARIABLE = "ATOMASDK_BEARER_AUTH"
@@ -72,7 +72,7 @@ class Sender:
         """The answer to a call that is not streamed."""
         response = self._send(call, "application/json")
         try:
-            return read_model(model, response.read(), _not_a(model))
+            return read_model(model, response.read(), response, _not_a(model))
         finally:
             response.close()
 
@@ -80,7 +80,7 @@ class Sender:
         """As above."""
         response = await self._send_async(call, "application/json")
         try:
-            return read_model(model, await response.aread(), _not_a(model))
+            return read_model(model, await response.aread(), response, _not_a(model))
         finally:
             await response.aclose()
 
@@ -191,5 +191,5 @@ async def _read_error_async(response: httpx.Response) -> APIError:
 
 
 def _error(response: httpx.Response, body: bytearray) -> APIError:
-    sealed = response.extensions[EXTENSION].sealed
-    return api_error(response.status_code, body.decode(errors="replace"), response.headers, sealed=sealed)
+    text, sealed = body.decode(errors="replace"), origin_of(response).sealed
+    return api_error(response.status_code, text, response.headers, sealed=sealed)

@@ -14,26 +14,37 @@ from pydantic import ValidationError
 
 import atoma_crypto as ac
 from atoma_crypto._sse import Decoder
-from atoma_crypto.sdk.models import Model
+from atoma_crypto.adapters._terms import EXTENSION, Origin
+from atoma_crypto.sdk.models import Answer
 
-ModelT = TypeVar("ModelT", bound=Model)
+ModelT = TypeVar("ModelT", bound=Answer)
 
 
-def read_model(model: type[ModelT], plaintext: bytes, error: ac.RemoteProtocolError) -> ModelT:
+def read_model(
+    model: type[ModelT], plaintext: bytes, response: httpx.Response, error: ac.RemoteProtocolError
+) -> ModelT:
     """The plaintext as a value; else `error` is raised, without the text that pydantic would quote."""
     found = None
     with suppress(ValidationError):
         found = model.model_validate_json(plaintext)
     if found is None:
         raise error
+    found._origin = origin_of(response)
     return found
+
+
+def origin_of(response: httpx.Response) -> Origin:
+    """What the transport says of who answers."""
+    origin: Origin = response.extensions[EXTENSION]
+    return origin
 
 
 class _Reader(Generic[ModelT]):
     """Bytes of the stream in clear to chunks. Once closed it gives nothing, unless the stream had ended before."""
 
-    def __init__(self, model: type[ModelT], max_event_bytes: int) -> None:
+    def __init__(self, model: type[ModelT], response: httpx.Response, max_event_bytes: int) -> None:
         self._model = model
+        self._response = response
         # the transport has kept to the limit; in clear each line of an event has `data: ` before it
         self._decoder = Decoder(8 * max_event_bytes)
         self._events: deque[bytes] = deque()
@@ -52,7 +63,8 @@ class _Reader(Generic[ModelT]):
         if event == b"[DONE]":
             self.ended = True
             return None
-        return read_model(self._model, event, ac.FramingError(f"an event is not a {self._model.__name__}"))
+        error = ac.FramingError(f"an event is not a {self._model.__name__}")
+        return read_model(self._model, event, self._response, error)
 
     def feed(self, piece: bytes | None) -> None:
         """Take bytes; None: there are no more, and no end was seen."""
@@ -76,7 +88,12 @@ class EventStream(Generic[ModelT]):
     def __init__(self, response: httpx.Response, model: type[ModelT], max_event_bytes: int) -> None:
         self._response = response
         self._pieces = cast("Generator[bytes]", response.iter_raw())  # httpx makes it a generator, and says Iterator
-        self._reader = _Reader(model, max_event_bytes)
+        self._reader = _Reader(model, response, max_event_bytes)
+
+    @property
+    def origin(self) -> Origin:
+        """Who answers, and what was verified of that before anything was sealed."""
+        return origin_of(self._response)
 
     def __iter__(self) -> EventStream[ModelT]:
         return self
@@ -118,7 +135,12 @@ class EventStreamAsync(Generic[ModelT]):
     def __init__(self, response: httpx.Response, model: type[ModelT], max_event_bytes: int) -> None:
         self._response = response
         self._pieces = cast("AsyncGenerator[bytes, None]", response.aiter_raw())
-        self._reader = _Reader(model, max_event_bytes)
+        self._reader = _Reader(model, response, max_event_bytes)
+
+    @property
+    def origin(self) -> Origin:
+        """Who answers, and what was verified of that before anything was sealed."""
+        return origin_of(self._response)
 
     def __aiter__(self) -> EventStreamAsync[ModelT]:
         return self

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from atoma_crypto.adapters._terms import Origin
 
 
 class Model(BaseModel):
@@ -16,6 +18,17 @@ class Model(BaseModel):
 
     # protected_namespaces: OpenAI's members may begin with `model_`
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class Answer(Model):
+    """What a call gives, whole or in pieces."""
+
+    _origin: Origin | None = PrivateAttr(default=None)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Who has answered, and what was verified of that before anything was sealed; None if you made it yourself."""
+        return self._origin
 
 
 class FunctionCall(Model):
@@ -62,7 +75,7 @@ class ChatCompletionChoice(Model):
     logprobs: Any = None
 
 
-class ChatCompletionResponse(Model):
+class ChatCompletionResponse(Answer):
     """A whole chat completion."""
 
     choices: list[ChatCompletionChoice]
@@ -93,7 +106,7 @@ class ChatCompletionChunkChoice(Model):
     logprobs: Any = None
 
 
-class ChatCompletionChunk(Model):
+class ChatCompletionChunk(Answer):
     """A piece of a streamed chat completion. The last one mostly has `usage` and no choices."""
 
     choices: list[ChatCompletionChunkChoice]
@@ -120,7 +133,7 @@ class CompletionChoice(Model):
     logprobs: Any = None
 
 
-class CompletionResponse(Model):
+class CompletionResponse(Answer):
     """A completion, or a piece of a streamed one: they have the same shape."""
 
     choices: list[CompletionChoice]
@@ -140,7 +153,7 @@ class EmbeddingObject(Model):
     object: str | None = None
 
 
-class CreateEmbeddingResponse(Model):
+class CreateEmbeddingResponse(Answer):
     """The vectors, in the order of the inputs."""
 
     data: list[EmbeddingObject]
@@ -157,7 +170,7 @@ class ImageData(Model):
     revised_prompt: str | None = None
 
 
-class CreateImageResponse(Model):
+class CreateImageResponse(Answer):
     """The images."""
 
     data: list[ImageData]

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atoma_crypto.server._counts import Counts
 from atoma_crypto.server._reply import ABORTED, StreamAbortedError
 
+_EVIDENCE = ("made", "failed", "late", "refused")
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
 
@@ -43,6 +44,15 @@ class Metrics:
         self._events = Counter(
             "atoma_crypto_events", "Events of streams that were sealed", ["endpoint"], registry=self._registry
         )
+        self._evidence = Counter(
+            "atoma_crypto_evidence",
+            'Pieces of evidence for keys that were made, or failed; "late": it has taken too long so far; '
+            '"refused": challenges of which there were too many',
+            ["outcome"],
+            registry=self._registry,
+        )
+        for outcome in _EVIDENCE:  # there from the start
+            self._evidence.labels(outcome)
         self._streams = Gauge(
             "atoma_crypto_streams_in_flight",
             "Streams that have begun and not ended",
@@ -60,6 +70,10 @@ class Metrics:
     def counts(self, endpoint: str) -> Counts:
         """What is counted under `endpoint`."""
         return _Counted(endpoint, opened=self._opened, refusals=self._refusals, events=self._events)
+
+    def evidence(self, outcome: str) -> None:
+        """Count what became of a piece of evidence. Any thread may do so."""
+        self._evidence.labels(outcome).inc()
 
     def response(self) -> Response:
         """All counts, in Prometheus' text."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from http import HTTPStatus
+from math import inf
 
 import httpx
 
 import atoma_crypto as ac
 from atoma_crypto._errors import AtomaCryptoError
-from atoma_crypto.adapters._exchange import Exchange, is_lock_gone
+from atoma_crypto.adapters._exchange import Exchange
+from atoma_crypto.adapters._replies import is_lock_gone
 from atoma_crypto.server._http import RefusalError
 from atoma_crypto.server._json import read_object
 from atoma_crypto.server._work import run_work
@@ -21,6 +24,7 @@ _MAX_ERROR_BYTES = 64 << 10
 _WORKER_BYTES = 64 << 10  # from this size on opening takes longer than the way to a worker thread and back
 _RETRY_AFTER = re.compile(r"[0-9]{1,10}")
 _MAX_MESSAGE_CHARS = 1000
+_MAX_POLICY_CHARS = 200
 
 
 class FailedError(RefusalError):
@@ -54,6 +58,20 @@ class Answer:
         self._exchange = exchange
         self._response = response
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the local app is told of who has answered, in JSON: by which policy the key was accepted, until when.
+
+        Nothing, where nobody has looked at the key.
+        """
+        origin = self._exchange.origin
+        policy = _policy(origin.claims)
+        if origin.expires_at is None or origin.public_key is None or policy == "unverified":
+            return {}
+        until = None if origin.expires_at == inf else origin.expires_at
+        told = {"policy": policy[:_MAX_POLICY_CHARS], "key": origin.public_key.fingerprint(), "until": until}
+        return {"X-Atoma-Verified": json.dumps(told)}  # ASCII, with all else escaped
+
     async def aclose(self) -> None:
         """Let go of the connection."""
         await self._response.aclose()
@@ -75,6 +93,14 @@ class Answer:
             failure = not_opened(error)
         if failure is not None:
             raise failure
+
+
+def _policy(claims: Mapping[str, object]) -> str:
+    """The name of the policy that has accepted a key, and of those that it consists of."""
+    name, parts = claims.get("policy", "unnamed"), claims.get("parts")
+    if not isinstance(parts, list):
+        return str(name)
+    return f"{name}: {', '.join(_policy(part) for part in parts if isinstance(part, dict))}"
 
 
 async def read(response: httpx.Response, limit: int) -> bytes:

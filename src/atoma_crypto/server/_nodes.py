@@ -7,24 +7,24 @@ import ssl
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import count
 
 import httpx
-from anyio import CancelScope
+from anyio import CancelScope, sleep
 
 import atoma_crypto as ac
 from atoma_crypto._envelope import load_object
 from atoma_crypto._errors import AtomaCryptoError
 from atoma_crypto._typing import Protocol
-from atoma_crypto.adapters._exchange import Exchange
+from atoma_crypto.adapters._exchange import TURN_PAUSE, Exchange
 from atoma_crypto.adapters._lock import MAX_LOCK_BYTES
 from atoma_crypto.adapters._routes import LOCK_PATH, Endpoint
 from atoma_crypto.adapters._terms import Terms
 from atoma_crypto.server._node_answer import Answer, FailedError, answered, not_opened, read, refused, unreachable
-from atoma_crypto.server._work import run_work
+from atoma_crypto.server._work import run_waiting, run_work
 
 _log = logging.getLogger("atoma_crypto.server")
 
@@ -45,6 +45,7 @@ class RequestMetadata:
 
     What is new for each request is `salt` in v1, the envelope's 16 bytes, and `enc` in v2, 32 bytes or, with suite
     X-Wing, 1120; the other one is empty. `node_x25519_public_key` is the key that it was sealed to, of whatever suite.
+    `claims` and `expires_at` say what was verified of it, and until when: nothing, in v1 without a policy.
     """
 
     endpoint: str
@@ -57,6 +58,8 @@ class RequestMetadata:
     model_name: str
     protocol: Protocol = "v1"
     enc: bytes = b""
+    claims: Mapping[str, object] = field(default_factory=dict)
+    expires_at: float | None = None
 
     @classmethod
     def of(cls, exchange: Exchange, sealed: bytes, node_address: str) -> RequestMetadata:
@@ -77,6 +80,8 @@ class RequestMetadata:
             model_name=envelope["model_name"],
             protocol=origin.protocol,
             enc=b64decode(envelope.get("enc", "")),
+            claims=origin.claims,
+            expires_at=origin.expires_at,
         )
 
 
@@ -186,13 +191,22 @@ class Nodes:
         self, exchange: Exchange, address: str, headers: Mapping[str, str], unknown: FailedError | None
     ) -> Answer:
         """Take a lock, seal and post. `unknown`: the node has said just now that it does not know the key."""
-        await self._lock(exchange, address, headers)
-        if unknown is not None and exchange.offers_same_key:
-            unknown.new_key = False
-            raise unknown
+        while True:
+            await _wait(exchange)
+            await self._lock(exchange, address, headers)
+            if unknown is not None and exchange.offers_same_key:
+                unknown.new_key = False
+                raise unknown
+            if exchange.needs_challenge:
+                await _wait(exchange)
+            if not exchange.needs_challenge:  # or somebody else has verified the key in the meantime
+                break
         sealed = None
         try:
-            sealed, metadata = await run_work(_sealed, exchange, address)
+            if exchange.knows_key:
+                sealed, metadata = await run_work(_sealed, exchange, address)
+            else:  # the policy may ask the network
+                sealed, metadata = await run_waiting(_sealed, exchange, address, size=0)
         except AtomaCryptoError as error:
             failure = not_opened(error)
         if sealed is None:
@@ -220,7 +234,8 @@ class Nodes:
         failure = None
         try:
             async with aclosing(await self._send(request)) as response:
-                exchange.take_lock(await read(response, MAX_LOCK_BYTES))
+                reply = await read(response, MAX_LOCK_BYTES)
+                await run_work(exchange.take_lock, reply, size=len(reply))
         except AtomaCryptoError as error:
             failure = not_opened(error)
         except FailedError as error:
@@ -261,6 +276,11 @@ def base_url(url: str) -> str:
     if base.scheme not in {"http", "https"} or not base.host or base.userinfo or base.query or base.fragment:
         raise ValueError("a node is http(s)://host[:port][/path], without user name, query or fragment")
     return str(base).rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+async def _wait(exchange: Exchange) -> None:
+    while not exchange.may_ask():
+        await sleep(TURN_PAUSE)
 
 
 def _sealed(exchange: Exchange, address: str) -> tuple[bytes, RequestMetadata]:

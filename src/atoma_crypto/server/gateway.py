@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -40,11 +40,6 @@ from atoma_crypto.server._work import run_work
 
 __all__ = ["RequestMetadata", "create_app"]
 
-_STREAM_START: Final[Message] = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")],
-}
 _CHAT: Final = BY_CONFIDENTIAL["/v1/confidential/chat/completions"]
 _LOOPBACK: Final = re.compile(r"(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?")
 
@@ -77,6 +72,9 @@ def create_app(
     `https` must satisfy; None stands for the usual authorities. `seen` is called with the metadata of each request
     before it is sent. Raises ValueError for a URL that is not plain `http(s)://host[:port][/path]`, without nodes, and
     for a token that is empty or not printable ASCII; TypeError for v2 without `verify`.
+
+    An answer of a node whose key was verified says so in the header `x-atoma-verified`, in JSON: `policy`, `key`
+    (its fingerprint) and `until`.
     """
     if token is not None and not re.fullmatch(r"[!-~]+", token):
         raise ValueError("the token is empty or has characters that no header may have")
@@ -173,12 +171,12 @@ class _Inference:
                     async with aclosing(answer.events()) as batches:
                         async for batch in batches:
                             if not started:  # only now, so that what fails before is a status
-                                await send(_STREAM_START)
+                                await send(_stream_start(answer.headers))
                                 started = True
                             await send({"type": "http.response.body", "body": batch, "more_body": True})
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     return True
-                response = Response(answer.plaintext, media_type="application/json")
+                response = Response(answer.plaintext, media_type="application/json", headers=answer.headers)
         except ac.LocalProtocolError as error:
             response = error_response(400, "INVALID_BODY", str(error))
         except FailedError as failure:
@@ -193,6 +191,12 @@ class _Inference:
         if self._confidential and not (failure.at_lock and failure.status_code < 500):
             return internal_error()
         return error_response(failure.status_code, failure.code, failure.detail, headers=failure.headers)
+
+
+def _stream_start(more: Mapping[str, str]) -> Message:
+    headers = {"content-type": "text/event-stream", "cache-control": "no-cache", **more}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": 200, "headers": raw}
 
 
 def _require_stream(body: bytes) -> None:

@@ -21,7 +21,9 @@ from atoma_crypto._errors import AtomaCryptoError
 from atoma_crypto._padding import PadTo
 from atoma_crypto._typing import Protocol
 from atoma_crypto.adapters._routes import BY_PLAINTEXT, DEFAULT_TOKENS, ENDPOINTS, KEYS_PATH, LOCK_PATH, Endpoint
-from atoma_crypto.server._counts import Counts
+from atoma_crypto.attestation import EvidenceProvider
+from atoma_crypto.server._counts import Counts, counted_nowhere
+from atoma_crypto.server._evidence import Attested
 from atoma_crypto.server._http import (
     EXCEPTION_HANDLERS,
     RefusalError,
@@ -31,7 +33,7 @@ from atoma_crypto.server._http import (
     read_body,
 )
 from atoma_crypto.server._json import read_object
-from atoma_crypto.server._keys import Published, may_block
+from atoma_crypto.server._keys import Keys, Published, may_block, read_challenge
 from atoma_crypto.server._reply import Reply, Stream, StreamAbortedError, told
 from atoma_crypto.server._work import run_waiting, run_work
 from atoma_crypto.server.coalesce import Coalesce, Coalesced
@@ -51,6 +53,7 @@ def create_app(
     protocols: Sequence[Protocol] = ("v1", "v2"),
     signing_key: ac.SigningKey | bytes | None = None,
     replay_cache: ac.ReplayCache | None = None,
+    evidence: EvidenceProvider | None = None,
     pad_to: PadTo = None,
     coalesce: Coalesce | None = None,
     max_request_bytes: int = 32 << 20,
@@ -61,7 +64,9 @@ def create_app(
 ) -> Starlette:
     """Make the node's application: `POST /v1/nodes/lock`, the four confidential endpoints, and `GET /health`.
 
-    With v2 among the `protocols`, `GET /.well-known/atoma-node-keys` gives the keys that requests are sealed to.
+    With v2 among the `protocols`, `GET /.well-known/atoma-node-keys` gives the keys that requests are sealed to. With
+    `evidence` no key is offered, of v1 neither, without evidence of who holds it (docs/attestation.md). The provider is
+    called in threads, several at once, and each call may take some seconds.
     `token` is the one bearer token that is accepted; None accepts any. `signing_key` (an Ed25519 key or its 32-byte
     seed) signs what is sent in v1. `replay_cache` remembers v2's requests: None is that of each key, in memory; where
     several processes have one key it must be one for them all. `pad_to` pads what is sealed, and `coalesce` joins text
@@ -91,7 +96,16 @@ def create_app(
         limits=limits,
     )
     new_session().close()  # what it refuses is said now
-    published = Published(keys, protocols, wall_clock)
+    measure = None
+    if metrics:
+        from atoma_crypto.server._metrics import Metrics  # noqa: PLC0415 - for those who ask for it
+
+        measure = Metrics()
+    own = Keys(keys, protocols, wall_clock)
+    attested = None
+    if evidence is not None:
+        attested = Attested(evidence, own.candidates, counted_nowhere if measure is None else measure.evidence)
+    published = Published(own, protocols, attested)
     gate = _Gate(
         model,
         None if token is None else token.encode(errors="surrogateescape"),
@@ -104,17 +118,12 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with create_task_group() as group:
-            if isinstance(keys, ac.NodeKeyring):
-                group.start_soon(_keep_rotating, keys)
+            if isinstance(keys, ac.NodeKeyring) or evidence is not None:
+                group.start_soon(_keep_tending, published)
             yield
             group.cancel_scope.cancel()
         await model.aclose()
 
-    measure = None
-    if metrics:
-        from atoma_crypto.server._metrics import Metrics  # noqa: PLC0415 - for those who ask for it
-
-        measure = Metrics()
     answering: dict[str, ASGIApp] = {LOCK_PATH: _Lock(gate, published)}
     for endpoint in ENDPOINTS:
         counts = Counts() if measure is None else measure.counts(endpoint.confidential)
@@ -135,12 +144,12 @@ def create_app(
     return app
 
 
-async def _keep_rotating(keys: ac.NodeKeyring) -> None:
-    """Ask for the key now and then: a keyring rotates and wipes when it is asked, and a node may be idle."""
+async def _keep_tending(published: Published) -> None:
+    """Have rotated, wiped and made what is due: that is done when somebody asks, and a node may be idle."""
     with suppress(ac.SessionClosedError):
         while True:
+            published.tend()
             await sleep(_ROTATION_SECONDS)
-            keys.offers()  # of every ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,22 +188,20 @@ class _Lock:
                 raise ValueError("model")
             max_num_tokens = _u64(asked, "max_num_tokens", DEFAULT_TOKENS)
             timeout = _u64(asked, "timeout", DEFAULT_TIMEOUT_SECONDS)
+            challenge = b"" if asked.get("challenge") is None else read_challenge(asked["challenge"])
         except ValueError:
             raise RefusalError(400, "INVALID_BODY", "The lock request is malformed") from None
         if not self._gate.model.serves(model):
             raise RefusalError(503, "SERVICE_UNAVAILABLE", "The model is not served here")
+        more = {
+            "node_small_id": _NODE_SMALL_ID,
+            "stack_entry_digest": None,
+            "stack_small_id": self._gate.locks.stack_small_id,
+        }
+        told = await self._published.lock(challenge, more)  # which may take long, or be refused: no lock is held yet
         if not self._gate.locks.acquire(max_num_tokens=max_num_tokens, timeout=timeout):
             raise RefusalError(503, "SERVICE_UNAVAILABLE", "Too many locks are held")
-        reply = JSONResponse(
-            self._published.v1()
-            | {
-                "node_small_id": _NODE_SMALL_ID,
-                "stack_entry_digest": None,
-                "stack_small_id": self._gate.locks.stack_small_id,
-            }
-            | self._published.v2()
-        )
-        await reply(scope, receive, send)
+        await JSONResponse(told)(scope, receive, send)
 
 
 class _Inference:

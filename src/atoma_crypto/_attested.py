@@ -1,0 +1,23 @@
+"""A key, and what is known of who holds it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ._keys import PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class AttestedKey:
+    """A key that a policy has accepted, and what was found out about who holds it.
+
+    `claims` says so in words and numbers, which JSON can hold; `expires_at` is when that has to be looked at anew, in
+    seconds since 1970. A ClientSession takes it as it takes a PublicKey, until then.
+    """
+
+    public_key: PublicKey
+    claims: Mapping[str, object]
+    expires_at: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "claims", MappingProxyType(dict(self.claims)))
