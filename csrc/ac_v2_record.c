@@ -182,17 +182,13 @@ int ac_v2_opener_set(ac_v2_opener *opener, size_t max_event_bytes, size_t max_li
   return AC_OK;
 }
 
-/* Now that the salt is known. */
+/* Now that the salt is known. The key takes the place of what it is made of. */
 static int make_key(ac_v2_opener *opener, const uint8_t salt[AC_V2_SALT_BYTES]) {
-  ac_aes256gcm aes;
-  const ac_v2_waiting *w = &opener->key.waiting;
-  const int status = aci_v2_response_schedule(&aes, opener->base, w->secret, w->enc, w->enc_len, salt);
-  if (status == AC_OK) {
-    aci_wipe(&opener->key, sizeof opener->key);
-    opener->key.aes = aes;
-    opener->keyed = 1;
-  }
-  aci_wipe(&aes, sizeof aes);
+  ac_v2_waiting w = opener->key.waiting;
+  aci_wipe(&opener->key, sizeof opener->key);
+  const int status = aci_v2_response_schedule(&opener->key.aes, opener->base, w.secret, w.enc, w.enc_len, salt);
+  opener->keyed = status == AC_OK;
+  aci_wipe(&w, sizeof w);
   return status;
 }
 

@@ -223,6 +223,55 @@ static void ways(void) {
   bytes_free(&first_event);
 }
 
+/* The limit of an event holds in each of the two ways, at whatever place it is cut. */
+static void event_limit(void) {
+  v2_exchange x = v2_exchange_make(1);
+  bytes first = v2_seal(&x.sealer, AC_FLAG_MORE, text, NULL), event = v2_seal(&x.sealer, AC_FLAG_MORE, text, NULL), opened = {0};
+  uint64_t span[AC_V2_SPAN];
+  CHECK_STATUS(v2_open_alone(&x.opener, &opened, span, viewed(&first)), AC_OK);
+  for (size_t cut = 0; cut <= event.len; cut++) {
+    for (size_t less = 0; less < 2; less++) { /* up to where the blank line begins */
+      ac_v2_opener opener = x.opener;
+      bytes out = bytes_new(event.len);
+      size_t len = 0, count = 0;
+      CHECK_STATUS(ac_v2_opener_set(&opener, event.len - 1 - less, SIZE_MAX), AC_OK);
+      int status = feed(&opener, &out, &len, &count, (view){event.at, cut});
+      if (status == AC_OK && count == 0) status = feed(&opener, &out, &len, &count, viewed(&event));
+      CHECK_STATUS(status, less ? AC_ERR_TOO_LARGE : AC_OK);
+      CHECK(count == 1 - less);
+      bytes_free(&out);
+    }
+  }
+  bytes_free(&first);
+  bytes_free(&event);
+  bytes_free(&opened);
+}
+
+/* Records that no sealer of ours would seal, with tags that hold: the opener refuses them by itself. */
+static void out_of_place(void) {
+  v2_exchange x = v2_exchange_make(1);
+  bytes first = v2_seal(&x.sealer, AC_FLAG_MORE, text, NULL), opened = {0};
+  uint64_t span[AC_V2_SPAN];
+  CHECK_STATUS(v2_open_alone(&x.opener, &opened, span, viewed(&first)), AC_OK);
+  bytes_free(&opened);
+  enum { SEALED = sizeof text - 1 + AC_TAG_BYTES };
+  uint8_t sealed[SEALED], out[SEALED + 2], base64[4 * (SEALED + 2) / 3 + 1];
+  size_t len = 0;
+  for (uint32_t flag = AC_FLAG_ABORT; flag <= AC_FLAG_WHOLE; flag++) { /* as the second record */
+    ac_v2_sealer sealer = x.sealer;
+    ac_v2_opener opener = x.opener, also = x.opener;
+    sealer.begun = 0;
+    CHECK_STATUS(ac_v2_record_seal(&sealer, sealed, SEALED, flag, (const uint8_t *)text, sizeof text - 1, NULL), AC_OK);
+    const int status = ac_v2_record_open(&opener, out, sizeof out, flag, sealed, SEALED, NULL);
+    CHECK_STATUS(status, flag == AC_FLAG_ABORT ? AC_OK : AC_ERR_FORMAT); /* an abort may stand there, the whole may not */
+    aci_base64_encode(base64, sealed, SEALED); /* and neither may as an object, which would have a salt */
+    CHECK_STATUS(ac_v2_sealed_open(&also, out, sizeof out, &len, 0, flag, base64, ac_base64_encoded_len(SEALED), NULL, 0, NULL),
+                 AC_ERR_FORMAT);
+    CHECK(!also.ended && also.state == AC_STATE_FAILED);
+  }
+  bytes_free(&first);
+}
+
 static void faults(void) {
   if (strcmp(ac_aes_backend_name(ac_aes_backend_default()), "sodium") != 0) return; /* only that one can fail */
   v2_exchange x = v2_exchange_make(1);
@@ -239,5 +288,7 @@ void test_v2_states(void) {
   record_limits();
   states();
   ways();
+  event_limit();
+  out_of_place();
   faults();
 }

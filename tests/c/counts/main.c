@@ -127,7 +127,6 @@ static struct {
   ac_v2_opener v2_opener;
   ac_v2_sealer v2_sealer;
   ac_v2_events v2_found;
-  uint8_t enc[AC_X25519_BYTES];
   uint8_t text[MOST], sealed[MOST + AC_TAG_BYTES], out[MOST + AC_TAG_BYTES];
   uint8_t request[EVENT_ROOM], body[EVENT_ROOM], base64[BASE64], binary[BASE64];
   uint8_t events[EVENTS * EVENT_ROOM];
