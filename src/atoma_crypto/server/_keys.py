@@ -20,7 +20,7 @@ from atoma_crypto.server._http import RefusalError
 YOUNG_STORE = (
     "the key is older than the replay store, in memory: requests of protocol v2 are refused with 503 for a minute"
 )
-# A key that does not rotate is offered until the end of the next half hour but one. That changes twice an hour alone, since
+# A key that does not rotate is offered until the end of the next half hour but one. That changes twice an hour alone:
 # clients have to verify a key again whose `not_after` is another one, and evidence says it.
 _OFFERED_SECONDS = 3600
 _CHALLENGE: Final = re.compile("[A-Za-z0-9_-]{43}")
