@@ -2,7 +2,8 @@
 
 The adversary drops, duplicates, swaps, splices, flips, cuts, replays, reflects and downgrades, in both directions, and
 waits. Whatever it does: a client gives nothing but what its node has sealed to it, in order, and knows the end from a
-cut; a node opens nothing but what a client has sealed, in time, and once.
+cut; a node opens nothing but what a client has sealed, in time, and once. test_v2_adversary.py has
+bits and bytes instead of whole events.
 """
 
 from __future__ import annotations
