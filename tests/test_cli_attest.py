@@ -63,10 +63,11 @@ def test_what_is_proven_what_is_not_and_until_when(
         "              Intel says of its platform: UpToDate, advisories: none, by evaluation 17",
         f"              mr_td is {MR_TD.hex()}",
         *(f"              rt_mr{i} is {value.hex()}" for i, value in enumerate(RT_MR)),
-        "              these measurements are ones that the policy lists",
+        "              the policy lists a machine with this: mr_td",
         "              the evidence was made for this challenge",
         "  not proven  what these measurements stand for: that is for whoever builds the image",
         "              which of the machines that pass this policy it is",
+        "              that this is as it should be, for the policy does not say: rt_mr0, rt_mr1, rt_mr2, rt_mr3",
         "  until       2025-11-22 12:52:25 UTC",
         "keys that pass: 1 of 1",
     ]
