@@ -79,6 +79,16 @@ def test_a_key_of_v2_ends_with_its_offer() -> None:
     refused("over", [device()], offer, now=NOW + HOUR + 1)
 
 
+def test_a_challenge_that_is_not_answered_lets_no_key_hold_for_long() -> None:
+    offer = KeyOffer("v2", OFFER.public_key, HOUR, NOW + DAY + 1)
+    verifier = NvidiaGpuVerifier(CONTRACT_NONCE, root=gpu_maker().root.der)
+    shown = Evidence("nvidia", packed([device()]))
+    for challenge in (b"", bytes(32)):
+        with pytest.raises(ac.AttestationError, match="24 hours"):
+            verifier.verify(shown, offer, challenge=challenge, now=NOW)
+        verifier.verify(shown, offer, challenge=challenge, now=NOW + 1)
+
+
 def test_the_root_may_be_left_out() -> None:
     maker = gpu_maker()
     leaf = maker.provisioner.issue("Test GSP FMC")

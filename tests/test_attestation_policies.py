@@ -147,6 +147,8 @@ def test_policies_that_make_no_sense() -> None:
         lambda: TdxPolicy([]),
         TdxMeasurement,
         lambda: TdxMeasurement(mr_td=bytes(47)),
+        lambda: TdxMeasurement(mr_owner=bytes(48)),  # the host chooses it
+        lambda: TdxMeasurement(rt_mr1=bytes(48), rt_mr2=bytes(48)),  # any firmware can extend them so
         lambda: TdxMeasurement(rt_mr0="xy" * 48),
         lambda: TdxMeasurement(rt_mr0="ab" * 47),
         lambda: TdxPolicy.any_measurement(statuses=[]),

@@ -28,6 +28,7 @@ root = "root.der"
 mr_td = "{MR_TD.hex()}"
 rt_mr1 = "{RT_MR[1].hex().upper()}"
 [[tdx.measurements]]
+mr_td = "{"00" * 48}"
 rt_mr2 = "{"00" * 48}"
 """
 NVIDIA: Final = """
@@ -144,6 +145,7 @@ REFUSED: Final = {
     TDX.replace('rt_mr2 = "00', 'rt_mr2 = "'): "rt_mr2",
     TDX.replace('root = "root.der"', "any_measurement = true"): "not both",
     "[tdx]\nmeasurements = [1]": "table",
+    '[tdx]\n[[tdx.measurements]]\nrt_mr1 = "' + "00" * 48 + '"': "names mr_td",
     '[snp]\nmin_tcb = {}\nany_measurement = true\n[[snp.measurements]]\nmeasurement = "' + "00" * 48 + '"': "not both",
     TDX + NVIDIA: "require",
     "[snp]\nany_measurement = true": r"snp\.min_tcb",

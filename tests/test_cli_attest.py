@@ -63,10 +63,11 @@ def test_what_is_proven_what_is_not_and_until_when(
         "              Intel says of its platform: UpToDate, advisories: none, by evaluation 17",
         f"              mr_td is {MR_TD.hex()}",
         *(f"              rt_mr{i} is {value.hex()}" for i, value in enumerate(RT_MR)),
-        "              these measurements are ones that the policy lists",
+        "              the policy lists a machine with this: mr_td",
         "              the evidence was made for this challenge",
         "  not proven  what these measurements stand for: that is for whoever builds the image",
         "              which of the machines that pass this policy it is",
+        "              that this is as it should be, for the policy does not say: rt_mr0, rt_mr1, rt_mr2, rt_mr3",
         "  until       2025-11-22 12:52:25 UTC",
         "keys that pass: 1 of 1",
     ]
@@ -104,6 +105,39 @@ def test_all_keys_have_to_pass(policy: str, clock: Clock, capsys: pytest.Capture
         status, out, _ = ask(capsys, url, "--policy", policy, "--json")
         assert (status, json.loads(out)["passed"]) == (1, False)
         assert [key["passed"] for key in json.loads(out)["keys"]] == [True, False]
+
+
+@pytest.mark.parametrize("suite", ["X-Wing", "X-Wing2"])
+def test_a_key_that_is_passed_over_does_not_pass(
+    suite: str, policy: str, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its suite is not known here, or a library is missing: another client may well be given it."""
+    node = Attested(v2=True, now=clock, more_keys=[ac.SecretKey.generate("X-Wing")])
+    told = node.told
+
+    def renamed(challenge: bytes) -> dict[str, Any]:
+        found = told(challenge)
+        found["keys"][1]["suite"] = suite
+        return found
+
+    node.told = renamed  # type: ignore[method-assign] # a node that does as it likes
+    from_base64 = ac.PublicKey.from_base64
+
+    def without_pq(text: str, suite: Any = "X25519") -> ac.PublicKey:
+        if suite == "X-Wing":
+            raise ImportError("X-Wing needs cryptography: install atoma-crypto[pq]")
+        return from_base64(text, suite)
+
+    monkeypatch.setattr(ac.PublicKey, "from_base64", without_pq)
+    with running(node) as url:
+        status, out, _ = ask(capsys, url, "--policy", policy)
+        assert status == 1
+        assert out.endswith(
+            f"keys of suite {suite}, which is not known here, were not looked at\nkeys that pass: 1 of 1\n"
+        )
+        status, out, _ = ask(capsys, url, "--policy", policy, "--json")
+    found = json.loads(out)
+    assert (status, found["passed"], found["unknown_suites"]) == (1, False, [suite])
 
 
 @pytest.mark.parametrize("v2", [False, True])

@@ -70,7 +70,7 @@ class TdxVerifier:
         if now >= found.until:
             raise AttestationError("the TDX collateral, or a certificate, has expired")
         self._check_state(found)
-        measured = self._check_machine(report)
+        measured, compared = self._check_machine(report)
         check_binding(report.report_data, offer, challenge)
         claims = {
             "policy": "tdx",
@@ -81,7 +81,8 @@ class TdxVerifier:
             "evaluation": found.evaluation,
             "fmspc": found.fmspc.hex(),
             "measurements": {name: value.hex() for name, value in measured.items()},
-            "measurements_checked": bool(self._policy.measurements),
+            "measurements_checked": bool(compared),
+            "registers_checked": compared,
             "collateral_until": found.until,
         }
         return AttestedKey(offer.public_key, claims, min(ends, found.until))
@@ -144,13 +145,15 @@ class TdxVerifier:
         if found.evaluation < policy.min_evaluation:
             raise AttestationError(f"the TDX collateral is of evaluation {found.evaluation}: too old")
 
-    def _check_machine(self, report: Any) -> dict[str, bytes]:
+    def _check_machine(self, report: Any) -> tuple[dict[str, bytes], list[str]]:
+        """The registers, and the names of those that the policy has a value for."""
         if report.td_attributes[0] & _DEBUG:
             raise AttestationError("the TDX machine is in debug mode")
         measured = {name: bytes(getattr(report, name)) for name in REGISTERS}
         accepted = [one.registers() for one in self._policy.measurements]
-        if accepted and not any(one.items() <= measured.items() for one in accepted):
-            raise AttestationError(
-                f"the measurements are none that the policy accepts; mr_td is {measured['mr_td'].hex()}"
-            )
-        return measured
+        if not accepted:
+            return measured, []
+        for one in accepted:
+            if one.items() <= measured.items():
+                return measured, list(one)
+        raise AttestationError(f"the measurements are none that the policy accepts; mr_td is {measured['mr_td'].hex()}")

@@ -23,10 +23,13 @@ STATUSES: Final = frozenset(
 class TdxMeasurement:
     """One machine that is accepted, by its registers: each 48 bytes, as bytes or hex. None: not looked at.
 
+    `mr_td` has to be there. The host chooses some of the others, and software in the machine extends `rt_mr0` to
+    `rt_mr3`: firmware that is somebody else's gives them whatever values it likes.
+
     `mr_td` measures the firmware that the machine began with, `rt_mr0` its configuration, `rt_mr1` and `rt_mr2` what
     was booted (kernel, command line, initrd), `rt_mr3` what runs in it, where the image extends it; `mr_config_id`,
     `mr_owner` and `mr_owner_config` are values that the host gave at the start, `mr_seam` the TDX module's measurement.
-    ValueError: none is given, or one is not 48 bytes.
+    ValueError: `mr_td` is not given, or one is not 48 bytes.
     """
 
     mr_td: bytes | str | None = None
@@ -50,8 +53,11 @@ class TdxMeasurement:
             if value is not None and len(value) != REGISTER_BYTES:
                 raise ValueError(f"{register.name} must be {REGISTER_BYTES} bytes, not {len(value)}")
             object.__setattr__(self, register.name, value)
-        if not self.registers():
-            raise ValueError("a measurement names one register or more; to accept any, use TdxPolicy.any_measurement()")
+        if self.mr_td is None:
+            raise ValueError(
+                "a measurement names mr_td, without which the others prove nothing; to accept any machine, use "
+                "TdxPolicy.any_measurement()"
+            )
 
     def registers(self) -> dict[str, bytes]:
         """Those that are looked at."""

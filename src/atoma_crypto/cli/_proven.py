@@ -45,9 +45,15 @@ def _tdx(claims: Claims, found: Proven) -> None:
         f"evaluation {claims['evaluation']}",
     ]
     measurements = claims["measurements"]
-    if isinstance(measurements, Mapping):
-        found.proven += [f"{name} is {value}" for name, value in measurements.items() if set(str(value)) != {"0"}]
-    _machine(claims, found)
+    shown = dict(measurements) if isinstance(measurements, Mapping) else {}
+    shown = {name: value for name, value in shown.items() if set(str(value)) != {"0"}}
+    found.proven += [f"{name} is {value}" for name, value in shown.items()]
+    compared = claims["registers_checked"]
+    compared = compared if isinstance(compared, list) else []
+    _machine(claims, found, f"the policy lists a machine with this: {_listed(compared)}")
+    others = [name for name in shown if name not in compared]
+    if compared and others:
+        found.not_proven.append(f"that this is as it should be, for the policy does not say: {_listed(others)}")
 
 
 def _snp(claims: Claims, found: Proven) -> None:
@@ -59,13 +65,13 @@ def _snp(claims: Claims, found: Proven) -> None:
         f"its firmware is {versions}",
         f"the measurement is {claims['measurement']}",
     ]
-    _machine(claims, found)
+    _machine(claims, found, "the policy lists this measurement")
 
 
-def _machine(claims: Claims, found: Proven) -> None:
+def _machine(claims: Claims, found: Proven, listed: str) -> None:
     """What holds of every CPU."""
     if claims["measurements_checked"]:
-        found.proven.append("these measurements are ones that the policy lists")
+        found.proven.append(listed)
         found.not_proven.append("what these measurements stand for: that is for whoever builds the image")
     else:
         found.not_proven.append("what runs in the machine: the policy accepts any measurement")

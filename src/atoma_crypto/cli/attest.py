@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import atoma_crypto as ac
+from atoma_crypto._envelope import load_object
 from atoma_crypto._errors import AtomaCryptoError
 from atoma_crypto.adapters._lock import MAX_LOCK_BYTES, read_keys
 from atoma_crypto.adapters._routes import KEYS_PATH, LOCK_PATH
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _SECONDS: Final = 60.0  # a quote may take its time
 _YEAR_10000: Final = 253_402_300_800
+_MAX_NAMES: Final = 8  # of suites, and their characters: they are others' words
+_MAX_NAME: Final = 32
 
 
 def add_parser(subparsers: SubParsers) -> None:
@@ -97,17 +100,20 @@ def run(arguments: argparse.Namespace) -> int:
         if wanted if arguments.challenge is None else arguments.challenge:
             challenge = secrets.token_bytes(CHALLENGE_BYTES)
         raw = _ask(arguments, challenge)
-        judged = [_judge(policy, offer, challenge) for offer in read_keys(raw, arguments.protocol)]
+        offers = read_keys(raw, arguments.protocol)
+        unknown = _unknown_suites(raw, offers) if arguments.protocol == "v2" else []
+        judged = [_judge(policy, offer, challenge) for offer in offers]
     except (OSError, ValueError, AtomaCryptoError) as error:
         problem = str(error)
     if problem:
         sys.stderr.write(f"atoma-crypto attest: {_printable(problem)}\n")
         return 2
-    passed = bool(judged) and all(one.verdict is not None for one in judged)
+    passed = bool(judged) and not unknown and all(one.verdict is not None for one in judged)
     if arguments.json:
-        sys.stdout.write(json.dumps(_json(arguments, challenge, judged, passed), indent=2) + "\n")
+        told = _json(arguments, challenge, judged, passed) | {"unknown_suites": unknown}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
     else:
-        sys.stdout.writelines(f"{_printable(line)}\n" for line in _lines(arguments, challenge, judged))
+        sys.stdout.writelines(f"{_printable(line)}\n" for line in _lines(arguments, challenge, judged, unknown))
     return 0 if passed else 1
 
 
@@ -147,6 +153,13 @@ def _ask(arguments: argparse.Namespace, challenge: bytes) -> bytes:
         if arguments.model is None and response.status_code == httpx.codes.NOT_FOUND:
             problem += ": no keys of v2 are published there; behind a router ask with --model NAME"
     raise ValueError(problem)
+
+
+def _unknown_suites(raw: bytes, offers: Sequence[ac.KeyOffer]) -> list[str]:
+    """Suites of keys that others may be given, and that are passed over here: unknown, or an extra is missing."""
+    listed = load_object(raw, "the lock reply", ac.EnvelopeError).get("keys") or []
+    names = {each["suite"] for each in listed} - {offer.public_key.suite for offer in offers}
+    return sorted(name[:_MAX_NAME] for name in names)[:_MAX_NAMES]
 
 
 def _judge(policy: Verifier | None, offer: ac.KeyOffer, challenge: bytes) -> _Judged:
@@ -190,7 +203,9 @@ def _json(arguments: argparse.Namespace, challenge: bytes, judged: Sequence[_Jud
     return {"url": arguments.url, "challenge": challenge.hex() or None, "keys": keys, "passed": passed}
 
 
-def _lines(arguments: argparse.Namespace, challenge: bytes, judged: Sequence[_Judged]) -> Iterator[str]:
+def _lines(
+    arguments: argparse.Namespace, challenge: bytes, judged: Sequence[_Judged], unknown: Sequence[str]
+) -> Iterator[str]:
     policy = "no policy" if arguments.policy is None else f"policy {arguments.policy}"
     asked = "with a challenge" if challenge else "without a challenge"
     yield f"{arguments.url}, protocol {arguments.protocol}, {policy}, {asked}"
@@ -204,6 +219,8 @@ def _lines(arguments: argparse.Namespace, challenge: bytes, judged: Sequence[_Ju
         yield from _block("proven", said.proven)
         yield from _block("not proven", said.not_proven)
         yield f"  until       {_time(one.until)}"
+    for name in unknown:
+        yield f"keys of suite {name}, which is not known here, were not looked at"
     yield f"keys that pass: {sum(one.verdict is not None for one in judged)} of {len(judged)}"
 
 
