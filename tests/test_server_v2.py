@@ -117,7 +117,7 @@ def test_a_key_that_stays_is_offered_for_an_hour_at_a_time(suite: Any) -> None:
     now, hour = Clock(), 1763805600
     key = ac.SecretKey.generate(suite)
     with node(ScriptedModel(), key=key, wall_clock=now, protocols=("v2",)) as client:
-        for later, ends in ((0, 7200), (1.5, 7200), (3599.5, 7200), (3600, 10800)):  # whose verdicts hold that long
+        for later, ends in ((0, 3600), (1.5, 3600), (1799.5, 3600), (1800, 5400)):  # whose verdicts hold that long
             now.now = hour + later
             (offer,) = read_offers(client.http.get(KEYS_PATH).json()["keys"])
             assert (offer.public_key, offer.not_after) == (key.public_key, hour + ends)
