@@ -258,7 +258,7 @@ def test_words_for_each_policy() -> None:
     found = _proven.explain({"policy": "all of", "parts": [pinned, nvidia, pinned]})
     assert found.proven == [
         "it is one of the keys that the policy names",
-        "a device (device) with NVIDIA's certificate 'GSP\\x1b' has signed this key",
+        "a device with NVIDIA's certificate 'GSP\\x1b' has signed this key",
     ]
     assert found.not_proven == ["anything else about who holds it", "who holds the key"]
     snp = {
