@@ -11,7 +11,7 @@ import pytest
 
 import atoma_crypto as ac
 from atoma_crypto.adapters import _trust
-from atoma_crypto.adapters._terms import Terms
+from atoma_crypto.adapters._terms import Origin, Terms
 from atoma_crypto.adapters._trust import Trust
 from atoma_crypto.attestation import AttestedKey, PinnedKeys
 from serving import Clock
@@ -171,3 +171,13 @@ def test_terms_say_what_is_missing() -> None:
         Terms(suites=("X-Wing",))
     with pytest.raises(ValueError, match="protocol must be"):
         Terms(protocol="v3")  # type: ignore[arg-type] # the case
+
+
+def test_what_a_response_says_is_not_the_verdict_that_is_kept() -> None:
+    verdict = AttestedKey(KEY, {"measurements": {"mr_td": "aa"}, "advisories": []}, inf)
+    first = Origin(True, "v2", KEY, verdict.claims, inf)
+    told: Any = first.claims
+    told["measurements"]["mr_td"] = "bb"
+    told["advisories"].append("none")
+    assert verdict.claims == {"measurements": {"mr_td": "aa"}, "advisories": []}
+    assert Origin(True, "v2", KEY, verdict.claims, inf).claims == verdict.claims
