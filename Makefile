@@ -12,7 +12,7 @@ BENCH_STAMP = $(VENV)/.installed-bench
 PYTEST = $(BIN)/python -m pytest -p no:benchmark -n 4
 SOURCES = pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 
-.PHONY: demo test test-all test-c ct counts counts-update bench bench-check coverage lint types build clean
+.PHONY: demo test test-all sealing test-c ct counts counts-update bench bench-check coverage lint types build clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## a confidential chat, seen from both ends and from the middle; CHAT=1 keeps the prompt open
@@ -24,11 +24,15 @@ test: $(STAMP) $(SDK_STAMP)  ## all tests but the long ones
 # What seals and opens, and so has to be right on every AES backend; all else stands on it, or beside it.
 SEALING = client core hazmat hpke interop_oracle node stream threads_fork v1 \
   v2_answers v2_client v2_node v2_properties v2_records v2_reference v2_streams v2_threads v2_vectors
+sealing = $(wildcard $(SEALING:%=tests/test_%*.py))
 test-all: test test-c  ## all tests, those that seal and open on every AES backend, and the C harness
 	$(PYTEST) -q -m long
 	for backend in $$($(BIN)/python -c "from atoma_crypto import hazmat; print(*hazmat.aes_backends()[1:])"); do \
-	  ATOMA_CRYPTO_AES_BACKEND=$$backend $(PYTEST) -q -m "not long" $(wildcard $(SEALING:%=tests/test_%*.py)) || exit 1; \
+	  ATOMA_CRYPTO_AES_BACKEND=$$backend $(PYTEST) -q -m "not long" $(sealing) || exit 1; \
 	done
+
+sealing:  ## which those are
+	@echo $(sealing)
 
 # L3 to L6 whole, the rest at 90 %: the demo, the CLI and the servers talk to the world.
 COVERED = _core _envelope* _errors _events _keys _offers _opener* _padding _sealer* _sse _state _typing _v2 _xwing \

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -73,3 +75,5 @@ def test_the_values_do_not_change_and_show_no_evidence() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         changed.expires_at = math.inf
     assert repr(Evidence("tdx", b"secret", b"more")) == "Evidence(kind='tdx')"
+    assert copy.deepcopy(found) == pickle.loads(pickle.dumps(found)) == found  # noqa: S301 - our own
+    assert len({found, copy.copy(found)}) == 1

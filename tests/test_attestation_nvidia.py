@@ -68,7 +68,7 @@ def test_gpus_and_switches() -> None:
     assert claims["devices"][0] == {"type": "device", "certificate": "Test GSP FMC", "family": "Test GH100 Identity"}
     assert claims["fresh"] == "not known"
     said = " ".join(claims["not_checked"])
-    for word in ("measurements", "revocation", "freshness", "who holds the key"):
+    for word in ("measurements", "revocation", "freshness", "who holds the key", "type of a device"):
         assert word in said
     assert key.expires_at == NOW + 365 * DAY
 

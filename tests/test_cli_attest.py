@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -200,6 +201,10 @@ REPLIES: dict[str, tuple[Response, str]] = {
     "elsewhere": (Response(status_code=302, headers={"location": "/"}), "answered with status 302"),
     "no JSON": (Response(b"\x1b[2J"), "the lock reply is not"),
     "no offers": (Response(b'{"keys":[1]}'), "an offer is not an object"),
+    "packed": (
+        Response(gzip.compress(gzip.compress(bytes(64 << 20))), headers={"content-encoding": "gzip, gzip"}),
+        "the lock reply is not",  # it was not unpacked: that would be said to be too long
+    ),
     "too long": (Response(b" " * ((4 << 20) + 1)), "longer than"),
 }
 
@@ -258,7 +263,7 @@ def test_words_for_each_policy() -> None:
     found = _proven.explain({"policy": "all of", "parts": [pinned, nvidia, pinned]})
     assert found.proven == [
         "it is one of the keys that the policy names",
-        "a device (device) with NVIDIA's certificate 'GSP\\x1b' has signed this key",
+        "a device with NVIDIA's certificate 'GSP\\x1b' has signed this key",
     ]
     assert found.not_proven == ["anything else about who holds it", "who holds the key"]
     snp = {

@@ -12,7 +12,7 @@ import pytest
 import atoma_crypto as ac
 from atoma_crypto import _xwing
 from atoma_crypto.adapters import _trust
-from atoma_crypto.adapters._terms import Terms
+from atoma_crypto.adapters._terms import Origin, Terms
 from atoma_crypto.adapters._trust import Trust
 from atoma_crypto.attestation import AttestedKey, PinnedKeys
 from serving import Clock
@@ -183,3 +183,13 @@ def test_a_suite_that_cannot_be_used_here_is_told_at_once(suites: Any, monkeypat
     with pytest.raises(ImportError):
         Terms(protocol="v2", verify=PinnedKeys(KEY), suites=suites)
     assert Terms(protocol="v2", verify=PinnedKeys(KEY)).trust is not None
+
+
+def test_what_a_response_says_is_not_the_verdict_that_is_kept() -> None:
+    verdict = AttestedKey(KEY, {"measurements": {"mr_td": "aa"}, "advisories": []}, inf)
+    first = Origin(True, "v2", KEY, verdict.claims, inf)
+    told: Any = first.claims
+    told["measurements"]["mr_td"] = "bb"
+    told["advisories"].append("none")
+    assert verdict.claims == {"measurements": {"mr_td": "aa"}, "advisories": []}
+    assert Origin(True, "v2", KEY, verdict.claims, inf).claims == verdict.claims

@@ -1,7 +1,7 @@
 """A key, and what is known of who holds it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ._keys import PublicKey
@@ -16,8 +16,12 @@ class AttestedKey:
     """
 
     public_key: PublicKey
-    claims: Mapping[str, object]
+    claims: Mapping[str, object] = field(hash=False)
     expires_at: float
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "claims", MappingProxyType(dict(self.claims)))
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Copies and pickles, which the view of the claims does not by itself."""
+        return type(self), (self.public_key, dict(self.claims), self.expires_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -69,7 +70,8 @@ class Origin:
     expires_at: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "claims", MappingProxyType(dict(self.claims)))
+        # A copy down to the last list: the verdict is kept, and what a caller writes into this is not for the next one.
+        object.__setattr__(self, "claims", MappingProxyType(deepcopy(dict(self.claims))))
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         """Copies and pickles, which the view of the claims does not by itself."""

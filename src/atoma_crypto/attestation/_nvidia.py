@@ -45,6 +45,7 @@ _NOT_CHECKED: Final = (
     "revocation: neither NVIDIA's lists nor its OCSP were asked",
     "freshness: the nonce is the contract's, and answers no challenge",
     "the end of the key: it is not bound",
+    "the type of a device: GPU or switch, as the node says",
     "who holds the key: whoever owns such a device can make this for any key",
 )
 

@@ -86,8 +86,7 @@ def _nvidia(claims: Claims, found: Proven) -> None:
     devices = claims["devices"]
     for device in devices if isinstance(devices, list) else []:
         found.proven.append(
-            f"a device ({device['type']}) with NVIDIA's certificate {device['certificate']!r} has signed "
-            f"{claims['binding']}"
+            f"a device with NVIDIA's certificate {device['certificate']!r} has signed {claims['binding']}"
         )
 
 

@@ -128,7 +128,7 @@ def _ask(arguments: argparse.Namespace, challenge: bytes) -> bytes:
     told = {"challenge": urlsafe_b64encode(challenge).rstrip(b"=").decode()} if challenge else {}
     base = base_url(arguments.url)
     try:
-        with httpx.Client(trust_env=False, timeout=_SECONDS) as client:
+        with httpx.Client(trust_env=False, timeout=_SECONDS, headers={"Accept-Encoding": "identity"}) as client:
             if arguments.model is None:
                 request = client.build_request("GET", base + KEYS_PATH, params=told)
             else:
@@ -138,7 +138,7 @@ def _ask(arguments: argparse.Namespace, challenge: bytes) -> bytes:
             response = client.send(request, stream=True)
             try:
                 raw = bytearray()
-                for part in response.iter_bytes():
+                for part in response.iter_raw():  # as it comes: what is packed might unpack to any size
                     raw += part
                     if len(raw) > MAX_LOCK_BYTES:
                         raise ValueError(f"the reply is longer than {MAX_LOCK_BYTES} bytes")
