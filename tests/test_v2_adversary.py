@@ -52,7 +52,7 @@ class Model:
         return found
 
     def ended(self) -> str:
-        """What the node has ended with, if all that it has sent has arrived whole and in its order, whatever between."""
+        """What the node has ended with, if all that it has sent has arrived whole and in order, whatever else has."""
         at = 0
         for event, _ in self.sent:
             at = self.arrived.find(event, at)
