@@ -74,6 +74,9 @@ class Opener(ABC):
         self.abort: Exception | None = None  # what that one is to be raised as, if it is no end
         self.usage: Usage | None = None  # the last one shown
 
+    def __reduce__(self) -> str:
+        raise TypeError("an opener is not to be pickled or copied")
+
     @abstractmethod
     def reply(self, raw: bytes) -> bytes:
         """Open an answer that is one object; the caller has taken the place."""

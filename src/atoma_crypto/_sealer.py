@@ -47,6 +47,9 @@ class Sealer(ABC):
         self._max_event_bytes = min(limits.max_event_bytes, SIZE_MAX)
         self._places: list[_Place] = []
 
+    def __reduce__(self) -> str:
+        raise TypeError("a sealer is not to be pickled or copied")
+
     @abstractmethod
     def shown(self, usage: Usage) -> Shown:
         """To be asked for before a call is begun: it runs the caller's code. TypeError, ValueError: no usage."""
