@@ -45,80 +45,18 @@ static int is_done(const uint8_t *in, const aci_place *p) {
   return p->data_lines == 1 && p->data_len == 6 && memcmp(in + p->data_pos, "[DONE]", 6) == 0;
 }
 
-int64_t ac_v1_events_open(ac_v1_events *events, const uint8_t *in, size_t in_len) {
-  ac_v1_opener *const opener = events->opener;
-  uint8_t *const out = events->out;
-  const size_t out_cap = events->out_cap;
-  if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
-  int status = aci_v1_opener_enter(opener);
-  if (status != AC_OK) return status;
-  if (in_len < opener->sse.scan_pos || events->event_cap - 1 >= AC_V1_EVENTS) {
-    aci_v1_opener_leave(opener, AC_ERR_ARGUMENT);
-    return AC_ERR_ARGUMENT;
-  }
-  aci_place p = aci_place_load(&opener->sse), behind = {0};
-  const uint32_t started = opener->sse.started, skipped_lf = opener->sse.skip_lf;
-  size_t used = 0, count = 0, need = 0;
-  events->count = events->consumed = events->out_len = 0;
-
-  if (!aci_sse_begin(&opener->sse, &p, in, in_len)) goto leave;
-  while (count < events->event_cap) {
-    size_t *const span = events->spans + AC_V1_SPAN * count;
-    uint8_t *const to = used != 0 ? out + used : out;
-    status = open_plain_event(opener, to, out_cap - used, span, in, in_len, &p);
-    if (status == AC_OK) {
-      used += span[0];
-      count++;
-      continue;
-    }
-    if (status == AC_ERR_CAPACITY && count == 0) status = AC_PUNT; /* aci_sse_next() comes to the same, and to the need */
-    if (status != AC_PUNT) {
-      if (count != 0) status = AC_OK; /* leave it to the next call */
-      break;
-    }
-    const uint32_t skip_lf = opener->sse.skip_lf;
-    const aci_place before = p;
-    status = aci_sse_next(&opener->sse, &p, &behind, in, in_len);
-    if (status == AC_PUNT) { /* no complete event is left */
-      status = AC_OK;
-      break;
-    }
-    if (status == AC_OK && !is_done(in, &p)) {
-      status = open_event(opener, to, out_cap - used, &need, span, in, &p);
-      if (status == AC_OK) {
-        used += span[0];
-        count++;
-      }
-    }
-    if (status != AC_OK) {
-      const int whole = status == AC_PUNT && count == 0;
-      if (whole) {
-        events->punt_pos = p.event;
-        p = behind;
-      } else if (count != 0) { /* leave it to the next call */
-        p = before;
-        opener->sse.skip_lf = skip_lf;
-        status = AC_OK;
-      } else if (status == AC_ERR_CAPACITY) { /* the same bytes will come again, what was passed over too */
-        opener->sse.started = started;
-        opener->sse.skip_lf = skipped_lf;
-        events->out_len = need;
-        goto leave;
-      }
-      break;
-    }
-    p = behind;
-  }
-  events->count = count;
-  events->consumed = p.event;
-  if (status == AC_OK) events->out_len = used;
-  aci_place_store(&opener->sse, &p);
-
-leave:;
-  const int one = status == AC_OK && count == 1 && p.event == in_len && events->spans[2] == 0 && !opener->nonce_reused;
-  aci_v1_opener_leave(opener, status);
-  return one ? AC_ONE + (int64_t)used : status;
-}
+#define EVENTS_OPEN ac_v1_events_open
+#define EVENTS ac_v1_events
+#define OPENER ac_v1_opener
+#define SPAN size_t
+#define SPAN_COUNT AC_V1_SPAN
+#define EVENTS_MOST AC_V1_EVENTS
+#define ENTER aci_v1_opener_enter
+#define LEAVE aci_v1_opener_leave
+#define ENDED(opener) 0u /* v1's wire has no end */
+#define IS_NOTHING is_done
+#define NOTHING_ELSE(events, opener) ((events)->spans[2] == 0 && !(opener)->nonce_reused)
+#include "ac_events.h"
 
 int ac_v1_events_unfinished(const ac_v1_opener *opener, size_t in_len) {
   return aci_sse_unfinished(&opener->sse, in_len);

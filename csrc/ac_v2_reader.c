@@ -74,77 +74,18 @@ static int open_event(ac_v2_opener *o, uint8_t *out, size_t out_cap, size_t *out
   return open_json(o, out, out_cap, out_len, span, EVENT, in + p->data_pos, p->data_len);
 }
 
-int64_t ac_v2_events_open(ac_v2_events *events, const uint8_t *in, size_t in_len) {
-  ac_v2_opener *const opener = events->opener;
-  uint8_t *const out = events->out;
-  const size_t out_cap = events->out_cap;
-  if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
-  int status = aci_v2_opener_enter(opener);
-  if (status != AC_OK) return status;
-  if (in_len < opener->sse.scan_pos || events->event_cap - 1 >= AC_V2_EVENTS) {
-    aci_v2_opener_leave(opener, AC_ERR_ARGUMENT);
-    return AC_ERR_ARGUMENT;
-  }
-  const uint32_t ended = opener->ended; /* before this call */
-  const uint32_t started = opener->sse.started, skipped_lf = opener->sse.skip_lf;
-  aci_place p = aci_place_load(&opener->sse), behind = {0};
-  size_t used = 0, count = 0, need = 0;
-  events->count = events->consumed = events->out_len = 0;
-
-  if (!aci_sse_begin(&opener->sse, &p, in, in_len)) goto leave;
-  while (count < events->event_cap && opener->ended == ended) { /* nothing behind the last by the call that opens it */
-    uint64_t *const span = events->spans + AC_V2_SPAN * count;
-    uint8_t *const to = used != 0 ? out + used : out;
-    status = open_plain_event(opener, to, out_cap - used, span, in, in_len, &p);
-    if (status == AC_OK) {
-      used += (size_t)span[0];
-      count++;
-      continue;
-    }
-    if (status == AC_ERR_CAPACITY && count == 0) status = AC_PUNT; /* aci_sse_next() comes to the same, and to the need */
-    if (status != AC_PUNT) {
-      if (count != 0) status = AC_OK; /* leave it to the next call */
-      break;
-    }
-    const uint32_t skip_lf = opener->sse.skip_lf;
-    const aci_place before = p;
-    status = aci_sse_next(&opener->sse, &p, &behind, in, in_len);
-    if (status == AC_PUNT) { /* no complete event is left */
-      status = AC_OK;
-      break;
-    }
-    if (status == AC_OK) status = open_event(opener, to, out_cap - used, &need, span, in, &p);
-    if (status == AC_OK) {
-      used += (size_t)span[0];
-      count++;
-    } else {
-      if (count != 0) { /* leave it to the next call */
-        p = before;
-        opener->sse.skip_lf = skip_lf;
-        status = AC_OK;
-      } else if (status == AC_PUNT) {
-        events->punt_pos = p.event;
-        p = behind;
-      } else if (status == AC_ERR_CAPACITY) { /* the same bytes will come again, what was passed over too */
-        opener->sse.started = started;
-        opener->sse.skip_lf = skipped_lf;
-        events->out_len = need;
-        goto leave;
-      }
-      break;
-    }
-    p = behind;
-  }
-  events->count = count;
-  events->consumed = p.event;
-  if (status == AC_OK) events->out_len = used;
-  aci_place_store(&opener->sse, &p);
-
-leave:;
-  const int one = status == AC_OK && count == 1 && p.event == in_len && !events->spans[1] && !events->spans[2];
-  aci_v2_opener_leave(opener, status);
-  return one ? AC_ONE + (int64_t)used : status;
-}
+#define EVENTS_OPEN ac_v2_events_open
+#define EVENTS ac_v2_events
+#define OPENER ac_v2_opener
+#define SPAN uint64_t
+#define SPAN_COUNT AC_V2_SPAN
+#define EVENTS_MOST AC_V2_EVENTS
+#define ENTER aci_v2_opener_enter
+#define LEAVE aci_v2_opener_leave
+#define ENDED(opener) ((opener)->ended)
+#define IS_NOTHING(in, place) 0 /* `[DONE]` is a bad event like others */
+#define NOTHING_ELSE(events, opener) ((events)->spans[1] == AC_FLAG_MORE && (events)->spans[2] == 0)
+#include "ac_events.h"
 
 int ac_v2_events_unfinished(const ac_v2_opener *opener, size_t in_len) { return aci_sse_unfinished(&opener->sse, in_len); }
 

@@ -268,3 +268,15 @@ async def chat(client: Any, *, said: str = "Hello", **more: Any) -> Any:
 def running(node: Node) -> Iterator[str]:
     with node.key, serving(node.app()) as url:
         yield url + node.prefix
+
+
+async def the_other_endpoints(client: Any) -> None:
+    """Ask for one of each, and a stream, of an OpenAI client; the answers are those of `typical`."""
+    found = await result(client.embeddings.create(model="m", input="a text"))
+    assert found.data[0].embedding == [0.5, -1.0]
+    drawn = await result(client.images.generate(model="m", prompt="a cat", size="512x512", n=2))
+    assert [image.b64_json for image in drawn.data] == [PIXELS] * 2
+    said = await result(client.completions.create(model="m", prompt="once"))
+    assert said.choices[0].text == "after once"
+    pieces = await items(await result(client.completions.create(model="m", prompt="once", stream=True)))
+    assert "".join(piece.choices[0].text for piece in pieces) == "one two"

@@ -39,6 +39,7 @@ LINES: Final = {
     "_opener_v2": 5,
     "_padding": 5,
     "_sealer": 5,
+    "_sealer_v1": 5,
     "_sealer_v2": 5,
     "_v2": 5,
     "records": 5,

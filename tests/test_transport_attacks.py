@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import logging
@@ -14,11 +13,11 @@ import openai
 import pytest
 
 import atoma_crypto as ac
-from confidential_node import USAGE_EVENT, Node, chat, delta, openai_client, running, transport, typical
+from attacked import SECRET_ANSWER, ask, assert_tells_nothing
+from confidential_node import USAGE_EVENT, Node, delta, running, transport, typical
 from middle import Attack, Middle, Passed, as_event, flipped, reflected, without
 from serving import CANARY, serving
 
-SECRET_ANSWER = "marmalade-canary-9052"  # noqa: S105 - it is what must not be seen
 KINDS = pytest.mark.parametrize("kind", ["httpx", "httpx2 async"])
 CLEAR = json.dumps(typical("/chat/completions", {"model": "m"}) | {"id": "clear"}).encode()  # type: ignore[operator]
 STREAM = [delta(SECRET_ANSWER), *(delta(f"word {i} ") for i in range(5)), delta(finish="stop"), USAGE_EVENT]
@@ -45,41 +44,6 @@ def middle() -> Iterator[Middle]:
 @pytest.fixture(autouse=True)
 def _honest_at_first(middle: Middle) -> None:
     middle.honest()
-
-
-def ask(middle: Middle, kind: str, *, stream: bool, **options: Any) -> tuple[list[str], BaseException | None]:
-    """The content of each chunk that a client has got, or the id of the whole answer; and what was raised."""
-    got: list[str] = []
-
-    async def run() -> None:
-        async with openai_client(kind, middle.url, **options) as client:
-            messages = [{"role": "user", "content": CANARY}]
-            if not stream:
-                got.append((await chat(client, messages=messages)).id)
-                return
-            chunks = client.chat.completions.create(model="m", messages=messages, stream=True)
-            if hasattr(chunks, "__await__"):
-                async for chunk in await chunks:
-                    got.extend(choice.delta.content or "" for choice in chunk.choices)
-            else:
-                for chunk in chunks:
-                    got.extend(choice.delta.content or "" for choice in chunk.choices)
-
-    try:
-        asyncio.run(run())
-    except Exception as error:  # noqa: BLE001 - whatever a client's user would see
-        return got, error
-    return got, None
-
-
-def assert_tells_nothing(error: BaseException | None) -> None:
-    """Neither the error nor any that it came from holds a word of what was said."""
-    while error is not None:
-        told = f"{error!s} {error!r} {error.args!r} {vars(error)!r}"
-        assert CANARY not in told
-        assert SECRET_ANSWER not in told
-        assert error.__cause__ is None or error.__cause__ is error.__context__
-        error = error.__context__
 
 
 def attacked(middle: Middle, kind: str, attack: Attack, *, stream: bool, **options: Any) -> type[BaseException] | None:

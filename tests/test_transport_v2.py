@@ -18,16 +18,15 @@ from atoma_crypto.attestation import PinnedKeys
 from confidential_node import (
     CALL,
     KINDS,
-    PIXELS,
     USAGE,
     Abort,
     Node,
     chat,
     delta,
-    items,
     openai_client,
     result,
     running,
+    the_other_endpoints,
     transport,
     typical,
 )
@@ -95,14 +94,7 @@ def test_the_other_endpoints(kind: str) -> None:
 
     async def run(url: str) -> None:
         async with v2_client(kind, url, node) as client:
-            found = await result(client.embeddings.create(model="m", input="a text"))
-            assert found.data[0].embedding == [0.5, -1.0]
-            drawn = await result(client.images.generate(model="m", prompt="a cat", size="512x512", n=2))
-            assert [image.b64_json for image in drawn.data] == [PIXELS] * 2
-            said = await result(client.completions.create(model="m", prompt="once"))
-            assert said.choices[0].text == "after once"
-            pieces = await items(await result(client.completions.create(model="m", prompt="once", stream=True)))
-            assert "".join(piece.choices[0].text for piece in pieces) == "one two"
+            await the_other_endpoints(client)
 
     with running(node) as url:
         asyncio.run(run(url))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
@@ -15,15 +14,16 @@ import openai
 import pytest
 
 import atoma_crypto as ac
+import attacked
 from atoma_crypto._offers import write_offer
 from atoma_crypto.adapters.httpx import Origin
 from atoma_crypto.attestation import AttestedKey
-from confidential_node import USAGE_EVENT, Node, chat, delta, openai_client, running, transport, typical
+from attacked import SECRET_ANSWER, assert_tells_nothing
+from confidential_node import USAGE_EVENT, Node, delta, running, transport, typical
 from middle import Attack, Middle, Passed, as_event, flipped, without
 from serving import CANARY, serving
 
 KINDS = pytest.mark.parametrize("kind", ["httpx", "httpx2 async"])
-SECRET_ANSWER = "marmalade-canary-9052"  # noqa: S105 - it is what must not be seen
 STREAM = [delta(SECRET_ANSWER), *(delta(f"word {i} ") for i in range(4)), delta(finish="stop"), USAGE_EVENT]
 GOT = [SECRET_ANSWER, *(f"word {i} " for i in range(4)), ""]
 CLEAR = json.dumps(typical("/chat/completions", {"model": "m"}) | {"id": "clear"}).encode()  # type: ignore[operator]
@@ -58,37 +58,7 @@ def _honest_at_first(middle: Middle) -> None:
 
 
 def ask(middle: Middle, kind: str, *, stream: bool, **options: Any) -> tuple[list[str], BaseException | None]:
-    """The content of each chunk, or the id of the whole answer; and what was raised."""
-    got: list[str] = []
-    speaking: dict[str, Any] = {"protocol": "v2", "verify": POLICY}
-
-    async def run() -> None:
-        async with openai_client(kind, middle.url, **speaking | options) as client:
-            messages = [{"role": "user", "content": CANARY}]
-            if not stream:
-                got.append((await chat(client, messages=messages)).id)
-                return
-            chunks = client.chat.completions.create(model="m", messages=messages, stream=True)
-            if hasattr(chunks, "__await__"):
-                async for chunk in await chunks:
-                    got.extend(choice.delta.content or "" for choice in chunk.choices)
-            else:
-                for chunk in chunks:
-                    got.extend(choice.delta.content or "" for choice in chunk.choices)
-
-    try:
-        asyncio.run(run())
-    except Exception as error:  # noqa: BLE001 - whatever a client's user would see
-        return got, error
-    return got, None
-
-
-def assert_tells_nothing(error: BaseException | None) -> None:
-    while error is not None:
-        told = f"{error!s} {error!r} {error.args!r} {vars(error)!r}"
-        assert CANARY not in told
-        assert SECRET_ANSWER not in told
-        error = error.__context__
+    return attacked.ask(middle, kind, stream=stream, **{"protocol": "v2", "verify": POLICY} | options)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,7 +18,7 @@ from ._errors import (
 from ._events import Limits, Request
 from ._keys import SecretKey, SigningKey, suite_sizes
 from ._padding import PadTo, check_pad_to, pad_record
-from ._sealer import V1Sealer
+from ._sealer_v1 import V1Sealer
 from ._sealer_v2 import V2Sealer
 from ._state import NODE, Clock, Session, State, require_protocol
 from ._typing import Buffer, Protocol, Usage

@@ -254,6 +254,7 @@ int main(void) {
     test_v2_states();
     test_v2_stream();
     test_v2_request();
+    test_v2_bound();
     test_v2_parallel();
     test_v2_guards();
     if (stride() == 1) { /* valgrind forbids to look at what lies beyond the stack's end */

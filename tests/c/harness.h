@@ -4,8 +4,10 @@
 
 #include "ac_internal.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/types.h>
 
 /* ---- checks: each counts; one that fails says where ---- */
 
@@ -92,6 +94,11 @@ int fault_struck(void);                                          /* and is gone 
 extern void (*on_blake2b)(void); /* called first thing in each BLAKE2b, if not NULL */
 extern void (*on_memzero)(void); /* and in each wipe */
 
+/* A thread that calls visit(what), and is held the first time it comes to `at`, one of these two; or it is done. */
+pthread_t gate_enter(void (**at)(void), void (*visit)(void *), void *what);
+void gate_leave(pthread_t thread); /* let it go on, to its end */
+int exit_status(pid_t pid);        /* of a child; -1 if it has none */
+
 /* The next random bytes; none may be left over before more are queued. */
 void random_queue(const void *p, size_t len);
 size_t random_left(void);
@@ -167,6 +174,39 @@ int v2_events_open(ac_v2_opener *opener, ac_v2_events *events, view in);
 /* Open one event alone. The plaintext, or nothing; what its span says. */
 int v2_open_alone(ac_v2_opener *opener, bytes *plaintext, uint64_t span[AC_V2_SPAN], view event);
 
+/* One event, or one object, as it is or as another parser hands it over, in a buffer that ends where it ends. */
+int v2_feed(ac_v2_opener *opener, bytes *out, size_t *len, size_t *count, view event);
+int v2_feed_members(ac_v2_opener *opener, bytes *out, size_t *len, int event, uint32_t flag, view json,
+                    const uint64_t *usage);
+int v2_feed_object(ac_v2_opener *opener, bytes *out, size_t *len, uint64_t span[AC_V2_SPAN], view json);
+view v2_data_of(const bytes *event); /* its JSON */
+/* It has failed for good, and nothing of the plaintext is in `out`. */
+void v2_check_failed(const ac_v2_opener *opener, const bytes *out, const char *plaintext);
+
+enum { V2_BODY = 29 };
+extern const char v2_body[V2_BODY + 1]; /* of each v2_request */
+/* What X-Wing's KEM would have given; for both ends, whatever the key. */
+extern uint8_t v2_xwing_shared[AC_HASH_BYTES], v2_xwing_enc[AC_V2_MAX_ENC_BYTES];
+void v2_xwing_draw(void);
+
+/* A request as it was sent, taken apart as a node's parser does. */
+typedef struct v2_sent {
+  uint32_t suite;
+  ac_v2_opener opener;
+  ac_v2_metadata metadata;
+  bytes json;
+  view ciphertext;
+  uint8_t key_id[AC_KEY_ID_BYTES];
+  uint8_t enc[AC_V2_MAX_ENC_BYTES + 2]; /* as the decoder asks for */
+  size_t enc_len;
+} v2_sent;
+
+int v2_request_seal(ac_v2_opener *opener, bytes *out, size_t *len, uint32_t suite, const uint8_t *public_key,
+                    const ac_v2_metadata *metadata);
+v2_sent v2_request_make(uint32_t suite, const ac_secret_key *node, ac_v2_metadata metadata);
+int v2_request_open(const v2_sent *r, const ac_secret_key *node, ac_v2_sealer *sealer, bytes *body);
+void v2_request_open_is(const v2_sent *r, const ac_secret_key *node, int want);
+
 typedef struct v2_reader {
   ac_v2_opener opener;
   size_t span_cap, out_cap;
@@ -211,6 +251,7 @@ void test_v2_opener(void);
 void test_v2_states(void);
 void test_v2_stream(void);
 void test_v2_request(void);
+void test_v2_bound(void);
 void test_v2_parallel(void);
 void test_v2_guards(void);
 void test_v2_stack(void);

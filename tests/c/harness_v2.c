@@ -94,6 +94,44 @@ int v2_open_alone(ac_v2_opener *opener, bytes *plaintext, uint64_t span[AC_V2_SP
   return status;
 }
 
+/* ---- one event or object at a time, in a buffer that ends where it ends ---- */
+
+int v2_feed(ac_v2_opener *opener, bytes *out, size_t *len, size_t *count, view event) {
+  ac_v2_events events = {.out = out->at, .out_cap = out->len, .event_cap = 1, .out_len = *len};
+  bytes in = bytes_copy(event.at, event.len);
+  const int status = v2_events_open(opener, &events, viewed(&in));
+  *count = events.count;
+  *len = events.out_len;
+  bytes_free(&in);
+  return status;
+}
+
+int v2_feed_members(ac_v2_opener *opener, bytes *out, size_t *len, int event, uint32_t flag, view json,
+                    const uint64_t *usage) {
+  const view c = member(json, "ciphertext"), s = member(json, "salt");
+  bytes ciphertext = bytes_copy(c.at, c.len), salt = bytes_copy(s.at, s.len);
+  const int status = ac_v2_sealed_open(opener, out->at, out->len, len, event, flag, ciphertext.at, c.len, salt.at, s.len,
+                                       usage);
+  bytes_free(&ciphertext);
+  bytes_free(&salt);
+  return status;
+}
+
+int v2_feed_object(ac_v2_opener *opener, bytes *out, size_t *len, uint64_t span[AC_V2_SPAN], view json) {
+  bytes in = bytes_copy(json.at, json.len);
+  const int status = ac_v2_object_open(opener, out->at, out->len, len, span, in.at, in.len);
+  bytes_free(&in);
+  return status;
+}
+
+view v2_data_of(const bytes *event) { return (view){event->at + 6, event->len - 8}; }
+
+void v2_check_failed(const ac_v2_opener *opener, const bytes *out, const char *plaintext) {
+  CHECK(opener->state == AC_STATE_FAILED && opener->busy == 0 && all_zero(&opener->key, sizeof opener->key));
+  CHECK(all_zero(opener->base, sizeof opener->base));
+  CHECK(!holds_run_of(out->at, out->len, plaintext, strlen(plaintext)));
+}
+
 /* ---- the reader ---- */
 
 v2_reader v2_reader_make(const ac_v2_opener *fresh, size_t span_cap, size_t out_cap) {

@@ -1,8 +1,6 @@
 /* Threads on one object, and fork(). */
 #include "harness.h"
 
-#include <pthread.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static const char text[] = "{\"choices\":[]}";
@@ -84,30 +82,13 @@ static void eight_threads(void) {
 
 /* ---- one inside, and held there ---- */
 
-static struct {
-  pthread_mutex_t mutex;
-  pthread_cond_t changed;
-  int inside, may_go;
-  pthread_t who;
-} gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-
-static void wait_at_gate(void) {
-  (void)pthread_mutex_lock(&gate.mutex);
-  if (!gate.inside) {
-    gate.inside = 1;
-    (void)pthread_cond_broadcast(&gate.changed);
-    while (!gate.may_go) (void)pthread_cond_wait(&gate.changed, &gate.mutex);
-  }
-  (void)pthread_mutex_unlock(&gate.mutex);
-}
-
 typedef struct visitor {
   exchange *x;
   const bytes *event; /* to open; NULL: to seal */
   int status;
 } visitor;
 
-static void *visit(void *p) {
+static void visit(void *p) {
   visitor *const v = p;
   bytes out = {0};
   size_t len = 0;
@@ -118,31 +99,6 @@ static void *visit(void *p) {
     v->status = event_seal(&v->x->sealer, out.at, out.len, &len, (const uint8_t *)text, TEXT, NULL, 0);
   }
   bytes_free(&out);
-  (void)pthread_mutex_lock(&gate.mutex);
-  gate.inside = 1; /* if it never came to the gate, nobody needs to wait for it */
-  (void)pthread_cond_broadcast(&gate.changed);
-  (void)pthread_mutex_unlock(&gate.mutex);
-  return NULL;
-}
-
-static pthread_t enter(visitor *v) {
-  pthread_t thread;
-  gate.inside = gate.may_go = 0;
-  on_blake2b = wait_at_gate;
-  CHECK(pthread_create(&thread, NULL, visit, v) == 0);
-  (void)pthread_mutex_lock(&gate.mutex);
-  while (!gate.inside) (void)pthread_cond_wait(&gate.changed, &gate.mutex);
-  (void)pthread_mutex_unlock(&gate.mutex);
-  return thread;
-}
-
-static void leave(pthread_t thread) {
-  (void)pthread_mutex_lock(&gate.mutex);
-  gate.may_go = 1;
-  (void)pthread_cond_broadcast(&gate.changed);
-  (void)pthread_mutex_unlock(&gate.mutex);
-  CHECK(pthread_join(thread, NULL) == 0);
-  on_blake2b = NULL;
 }
 
 static int reply_status(ac_v1_sealer *sealer) {
@@ -165,11 +121,11 @@ static int event_status(ac_v1_sealer *sealer) {
 static void busy(void) {
   exchange x = exchange_make(NULL);
   visitor sealing = {&x, NULL, 1};
-  pthread_t thread = enter(&sealing);
+  pthread_t thread = gate_enter(&on_blake2b, visit, &sealing);
   CHECK_STATUS(event_status(&x.sealer), AC_ERR_BUSY);
   CHECK_STATUS(reply_status(&x.sealer), AC_ERR_BUSY);
   CHECK_STATUS(ac_v1_sealer_close(&x.sealer), AC_ERR_BUSY);
-  leave(thread);
+  gate_leave(thread);
   CHECK_STATUS(sealing.status, AC_OK);
   CHECK_STATUS(event_status(&x.sealer), AC_OK);
 
@@ -178,13 +134,13 @@ static void busy(void) {
   const view json = event_data(&event), c = member(json, "ciphertext"), n = member(json, "nonce");
   bytes out = bytes_new(c.len);
   size_t len = 0, pos = 0, usage_len = 0;
-  thread = enter(&opening);
+  thread = gate_enter(&on_blake2b, visit, &opening);
   CHECK_STATUS(open_event_alone(&x.opener, &none, viewed(&event)), AC_ERR_BUSY);
   CHECK_STATUS(ac_v1_sealed_open(&x.opener, out.at, out.len, &len, c.at, c.len, n.at, n.len, NULL, 0), AC_ERR_BUSY);
   CHECK_STATUS(ac_v1_reply_open(&x.opener, out.at, out.len, &len, &pos, &usage_len, json.at, json.len), AC_ERR_BUSY);
   CHECK_STATUS(ac_v1_opener_set(&x.opener, 1, 1, 1), AC_ERR_BUSY);
   CHECK_STATUS(ac_v1_opener_close(&x.opener), AC_ERR_BUSY);
-  leave(thread);
+  gate_leave(thread);
   CHECK_STATUS(opening.status, AC_OK);
   CHECK(x.opener.chunks == 1 && bytes_untouched(&out));
   CHECK_STATUS(open_event_alone(&x.opener, &none, viewed(&event)), AC_OK);
@@ -194,11 +150,6 @@ static void busy(void) {
 }
 
 /* ---- fork ---- */
-
-static int exit_status(pid_t pid) {
-  int status = 0;
-  return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
 
 /* In a child: 0, or the number of the step that went wrong. */
 static int inherited_is_dead(ac_v1_sealer *inherited) {
@@ -231,7 +182,7 @@ static void forked(void) {
 
   /* while another thread is inside, which the child does not have */
   visitor v = {&x, NULL, 1};
-  const pthread_t thread = enter(&v);
+  const pthread_t thread = gate_enter(&on_blake2b, visit, &v);
   pid = fork();
   if (pid == 0) {
     on_blake2b = NULL;
@@ -239,7 +190,7 @@ static void forked(void) {
   }
   CHECK_STATUS(exit_status(pid), 0);
   CHECK_STATUS(event_status(&x.sealer), AC_ERR_BUSY);
-  leave(thread);
+  gate_leave(thread);
   CHECK_STATUS(v.status, AC_OK);
   CHECK_STATUS(event_status(&x.sealer), AC_OK);
 }

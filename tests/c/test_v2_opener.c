@@ -1,45 +1,8 @@
-/* v2's opener: capacity, every bit of a record, flags and salts out of place, limits, the end, and what is left of it. */
+/* v2's opener: capacity, every bit of a record, flags and salts out of place. */
 #include "harness.h"
 
 static const char text[] = "{\"choices\":[{\"delta\":{}}]}";
 static const uint64_t usage_numbers[AC_V2_USAGE] = {3, 9, 12};
-
-static int feed(ac_v2_opener *opener, bytes *out, size_t *len, size_t *count, view event) {
-  ac_v2_events events = {.out = out->at, .out_cap = out->len, .event_cap = 1, .out_len = *len};
-  bytes in = bytes_copy(event.at, event.len);
-  const int status = v2_events_open(opener, &events, viewed(&in));
-  *count = events.count;
-  *len = events.out_len;
-  bytes_free(&in);
-  return status;
-}
-
-/* As another parser hands it over. */
-static int feed_members(ac_v2_opener *opener, bytes *out, size_t *len, int event, uint32_t flag, view json,
-                        const uint64_t *usage) {
-  const view c = member(json, "ciphertext"), s = member(json, "salt");
-  bytes ciphertext = bytes_copy(c.at, c.len), salt = bytes_copy(s.at, s.len);
-  const int status = ac_v2_sealed_open(opener, out->at, out->len, len, event, flag, ciphertext.at, c.len, salt.at, s.len,
-                                       usage);
-  bytes_free(&ciphertext);
-  bytes_free(&salt);
-  return status;
-}
-
-static int feed_object(ac_v2_opener *opener, bytes *out, size_t *len, uint64_t span[AC_V2_SPAN], view json) {
-  bytes in = bytes_copy(json.at, json.len);
-  const int status = ac_v2_object_open(opener, out->at, out->len, len, span, in.at, in.len);
-  bytes_free(&in);
-  return status;
-}
-
-static view data_of(const bytes *event) { return (view){event->at + 6, event->len - 8}; }
-
-static void failed(const ac_v2_opener *opener, const bytes *out) {
-  CHECK(opener->state == AC_STATE_FAILED && opener->busy == 0 && all_zero(&opener->key, sizeof opener->key));
-  CHECK(all_zero(opener->base, sizeof opener->base));
-  CHECK(!holds_run_of(out->at, out->len, text, sizeof text - 1));
-}
 
 static void capacity(void) {
   v2_exchange x = v2_exchange_make(1);
@@ -51,7 +14,7 @@ static void capacity(void) {
   CHECK_STATUS(v2_open_alone(&x.opener, &none, span, viewed(&event)), AC_OK);
   bytes_free(&none);
   const ac_v2_opener later = x.opener;
-  const size_t need = ac_base64_decoded_max(member(data_of(&event), "ciphertext").len);
+  const size_t need = ac_base64_decoded_max(member(v2_data_of(&event), "ciphertext").len);
   /* behind a byte order mark and things that are passed over, too: nothing may be lost then either */
   static const char *const before[] = {"", "\xef\xbb\xbf", "\xef\xbb\xbf: hi\r\n\r\n", "id: 1\n\n", "\r\r\n:\r"};
   for (size_t b = 0; b < 2 * sizeof before / sizeof before[0]; b++) {
@@ -63,7 +26,7 @@ static void capacity(void) {
     for (size_t cap = 0; cap <= need; cap++) {
       bytes out = bytes_new(cap);
       size_t len = 0, count = 0;
-      CHECK_STATUS(feed(&opener, &out, &len, &count, viewed(&stream)), cap < need ? AC_ERR_CAPACITY : AC_OK);
+      CHECK_STATUS(v2_feed(&opener, &out, &len, &count, viewed(&stream)), cap < need ? AC_ERR_CAPACITY : AC_OK);
       if (cap < need) {
         CHECK(bytes_untouched(&out) && len == need);
         CHECK(memcmp(&opener, is_second ? &later : &fresh, sizeof fresh) == 0);
@@ -81,9 +44,9 @@ static void capacity(void) {
     ac_v2_opener members = y.opener, json = y.opener;
     bytes out = bytes_new(cap), also = bytes_new(cap);
     size_t len = 99, json_len = 99;
-    CHECK_STATUS(feed_members(&members, &out, &len, 0, AC_FLAG_WHOLE, viewed(&object), usage_numbers),
+    CHECK_STATUS(v2_feed_members(&members, &out, &len, 0, AC_FLAG_WHOLE, viewed(&object), usage_numbers),
                  cap < need ? AC_ERR_CAPACITY : AC_OK);
-    CHECK_STATUS(feed_object(&json, &also, &json_len, span, viewed(&object)), cap < need ? AC_ERR_CAPACITY : AC_OK);
+    CHECK_STATUS(v2_feed_object(&json, &also, &json_len, span, viewed(&object)), cap < need ? AC_ERR_CAPACITY : AC_OK);
     if (cap < need) {
       CHECK(bytes_untouched(&out) && bytes_untouched(&also) && len == 99 && json_len == need);
       CHECK(memcmp(&members, &y.opener, sizeof json) == 0 && memcmp(&json, &y.opener, sizeof json) == 0);
@@ -103,7 +66,7 @@ static void capacity(void) {
 
 /* Of an event, or an object, one bit is another: it says the very same, or it is refused. */
 static void every_bit(v2_exchange *x, const bytes *message, int is_event, uint32_t flag, const uint64_t *usage) {
-  const view json = is_event ? data_of(message) : viewed(message);
+  const view json = is_event ? v2_data_of(message) : viewed(message);
   const view sealed = member(json, "ciphertext"), salt = member(json, "salt");
   for (size_t bit = 0; bit < 8 * message->len; bit++) {
     uint8_t *const at = message->at + bit / 8;
@@ -116,7 +79,7 @@ static void every_bit(v2_exchange *x, const bytes *message, int is_event, uint32
     if (is_event) {
       status = v2_open_alone(&opener, &opened, span, viewed(message));
     } else {
-      status = feed_object(&opener, &out, &len, span, viewed(message));
+      status = v2_feed_object(&opener, &out, &len, span, viewed(message));
       if (status == AC_OK) opened = bytes_copy(out.at, len);
     }
     if (status == AC_OK) {
@@ -130,7 +93,7 @@ static void every_bit(v2_exchange *x, const bytes *message, int is_event, uint32
     } else {
       CHECK_STATUS(status, AC_ERR_AUTH);
       CHECK(!opener.ended);
-      failed(&opener, &out);
+      v2_check_failed(&opener, &out, text);
     }
     *at ^= (uint8_t)(1u << bit % 8);
     bytes_free(&opened);
@@ -191,7 +154,7 @@ static void every_bit_of_a_record(void) {
       CHECK_EQUAL(out.at, text, sizeof text - 1);
     } else {
       CHECK(status == AC_ERR_AUTH || (status == AC_ERR_FORMAT && at >= (uint8_t *)m.usage));
-      failed(&opener, &out);
+      v2_check_failed(&opener, &out, text);
       CHECK_STATUS(ac_v2_record_open(&opener, out.at, out.len, m.flag, sealed, SEALED, m.usage), AC_ERR_STATE);
     }
     if (bit < bits) *at ^= (uint8_t)(1u << bit % 8);
@@ -221,13 +184,14 @@ static void flags(void) {
                    as_event ? "data: " : "", sealed_text, flag, salt_text, as_event ? "\n\n" : "");
     ac_v2_opener in_c = x.opener, members = x.opener;
     bytes out = bytes_new(400);
-    const int status = as_event ? feed(&in_c, &out, &len, &count, view_of(json)) : feed_object(&in_c, &out, &len, span, view_of(json));
+    const int status = as_event ? v2_feed(&in_c, &out, &len, &count, view_of(json))
+                                : v2_feed_object(&in_c, &out, &len, span, view_of(json));
     CHECK_STATUS(status, good ? AC_OK : AC_PUNT);
     CHECK(in_c.ended == (uint32_t)(good && flag != AC_FLAG_MORE) && in_c.index == (good ? 1u : 0u));
-    CHECK_STATUS(feed_members(&members, &out, &len, as_event, flag, view_of(json), NULL), good ? AC_OK : AC_ERR_FORMAT);
+    CHECK_STATUS(v2_feed_members(&members, &out, &len, as_event, flag, view_of(json), NULL), good ? AC_OK : AC_ERR_FORMAT);
     CHECK(members.ended == in_c.ended);
     if (good) CHECK_SAME(((view){out.at, len}), view_of(text));
-    if (!good) failed(&members, &out);
+    if (!good) v2_check_failed(&members, &out, text);
     bytes_free(&out);
   }
 }
@@ -237,8 +201,8 @@ static void members(void) {
   v2_exchange x = v2_exchange_make(1);
   const ac_v2_opener fresh = x.opener;
   bytes event = v2_seal(&x.sealer, AC_FLAG_MORE, text, NULL), second = v2_seal(&x.sealer, AC_FLAG_MORE, text, NULL);
-  const view c = member(data_of(&event), "ciphertext"), s = member(data_of(&event), "salt");
-  const view d = member(data_of(&second), "ciphertext");
+  const view c = member(v2_data_of(&event), "ciphertext"), s = member(v2_data_of(&event), "salt");
+  const view d = member(v2_data_of(&second), "ciphertext");
   const uint64_t big[AC_V2_USAGE] = {0, 9007199254740992, 0};
   static const uint8_t as[44] = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
   const view tag = {(const uint8_t *)"AAAAAAAAAAAAAAAAAAAAAA==", 24};
@@ -284,8 +248,8 @@ static void members(void) {
     if (cases[i].status == AC_OK) {
       CHECK_SAME(((view){out.at, len}), view_of(text));
     } else {
-      failed(&opener, &out);
-      CHECK_STATUS(feed_members(&opener, &out, &len, 1, 0, data_of(&event), NULL), AC_ERR_STATE); /* for good */
+      v2_check_failed(&opener, &out, text);
+      CHECK_STATUS(v2_feed_members(&opener, &out, &len, 1, 0, v2_data_of(&event), NULL), AC_ERR_STATE); /* for good */
     }
     for (size_t k = 0; k < 2; k++) bytes_free(&exact[k]);
     bytes_free(&out);

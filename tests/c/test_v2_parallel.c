@@ -1,8 +1,6 @@
 /* v2's objects under threads and fork(). */
 #include "harness.h"
 
-#include <pthread.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static const char text[] = "{\"choices\":[]}";
@@ -67,23 +65,6 @@ static void eight_threads(void) {
 
 /* ---- one inside, and held there: what ends wipes its key while it is inside ---- */
 
-static struct {
-  pthread_mutex_t mutex;
-  pthread_cond_t changed;
-  pthread_t visitor;
-  int open, inside, may_go;
-} gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-
-static void wait_at_gate(void) {
-  (void)pthread_mutex_lock(&gate.mutex);
-  if (!gate.inside && gate.open && pthread_equal(gate.visitor, pthread_self())) {
-    gate.inside = 1;
-    (void)pthread_cond_broadcast(&gate.changed);
-    while (!gate.may_go) (void)pthread_cond_wait(&gate.changed, &gate.mutex);
-  }
-  (void)pthread_mutex_unlock(&gate.mutex);
-}
-
 typedef struct visitor {
   v2_exchange *x;
   const bytes *event; /* to open; NULL: to seal the end */
@@ -95,41 +76,12 @@ static int end_status(ac_v2_sealer *sealer) {
   return ac_v2_record_seal(sealer, out, sizeof out, AC_FLAG_END, (const uint8_t *)text, TEXT, NULL);
 }
 
-static void *visit(void *p) {
+static void visit(void *p) {
   visitor *const v = p;
   uint64_t span[AC_V2_SPAN];
   bytes out = {0};
-  (void)pthread_mutex_lock(&gate.mutex);
-  gate.visitor = pthread_self();
-  gate.open = 1;
-  (void)pthread_mutex_unlock(&gate.mutex);
   v->status = v->event != NULL ? v2_open_alone(&v->x->opener, &out, span, viewed(v->event)) : end_status(&v->x->sealer);
   bytes_free(&out);
-  (void)pthread_mutex_lock(&gate.mutex);
-  gate.inside = 1; /* if it never came to the gate, nobody needs to wait for it */
-  (void)pthread_cond_broadcast(&gate.changed);
-  (void)pthread_mutex_unlock(&gate.mutex);
-  return NULL;
-}
-
-static pthread_t enter(visitor *v) {
-  pthread_t thread;
-  gate.open = gate.inside = gate.may_go = 0;
-  on_memzero = wait_at_gate;
-  CHECK(pthread_create(&thread, NULL, visit, v) == 0);
-  (void)pthread_mutex_lock(&gate.mutex);
-  while (!gate.inside) (void)pthread_cond_wait(&gate.changed, &gate.mutex);
-  (void)pthread_mutex_unlock(&gate.mutex);
-  return thread;
-}
-
-static void leave(pthread_t thread) {
-  (void)pthread_mutex_lock(&gate.mutex);
-  gate.may_go = 1;
-  (void)pthread_cond_broadcast(&gate.changed);
-  (void)pthread_mutex_unlock(&gate.mutex);
-  CHECK(pthread_join(thread, NULL) == 0);
-  on_memzero = NULL;
 }
 
 static int event_status(ac_v2_sealer *sealer) {
@@ -148,12 +100,12 @@ static void busy(void) {
   v2_exchange x = v2_exchange_make(1);
   bytes event = v2_seal(&x.sealer, AC_FLAG_MORE, text, NULL), none = {0};
   visitor sealing = {&x, NULL, 1};
-  pthread_t thread = enter(&sealing);
+  pthread_t thread = gate_enter(&on_memzero, visit, &sealing);
   CHECK_STATUS(event_status(&x.sealer), AC_ERR_BUSY);
   CHECK_STATUS(object_status(&x.sealer), AC_ERR_BUSY);
   CHECK_STATUS(end_status(&x.sealer), AC_ERR_BUSY);
   CHECK_STATUS(ac_v2_sealer_close(&x.sealer), AC_ERR_BUSY);
-  leave(thread);
+  gate_leave(thread);
   CHECK_STATUS(sealing.status, AC_OK);
   CHECK_STATUS(event_status(&x.sealer), AC_ERR_STATE);
 
@@ -162,14 +114,14 @@ static void busy(void) {
   const view json = {event.at + 6, event.len - 8}, c = member(json, "ciphertext"), s = member(json, "salt");
   bytes out = bytes_new(event.len);
   size_t len = 0;
-  thread = enter(&opening);
+  thread = gate_enter(&on_memzero, visit, &opening);
   CHECK_STATUS(v2_open_alone(&x.opener, &none, span, viewed(&event)), AC_ERR_BUSY);
   CHECK_STATUS(ac_v2_sealed_open(&x.opener, out.at, out.len, &len, 1, 0, c.at, c.len, s.at, s.len, NULL), AC_ERR_BUSY);
   CHECK_STATUS(ac_v2_object_open(&x.opener, out.at, out.len, &len, span, json.at, json.len), AC_ERR_BUSY);
   CHECK_STATUS(ac_v2_record_open(&x.opener, out.at, out.len, 0, event.at, 40, NULL), AC_ERR_BUSY);
   CHECK_STATUS(ac_v2_opener_set(&x.opener, 1, 1), AC_ERR_BUSY);
   CHECK_STATUS(ac_v2_opener_close(&x.opener), AC_ERR_BUSY);
-  leave(thread);
+  gate_leave(thread);
   CHECK_STATUS(opening.status, AC_OK);
   CHECK(x.opener.index == 1 && bytes_untouched(&out));
   bytes_free(&out);
@@ -177,11 +129,6 @@ static void busy(void) {
 }
 
 /* ---- fork ---- */
-
-static int exit_status(pid_t pid) {
-  int status = 0;
-  return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
 
 static int all_forked(ac_v2_sealer *sealer) {
   return event_status(sealer) == AC_ERR_FORKED && object_status(sealer) == AC_ERR_FORKED && end_status(sealer) == AC_ERR_FORKED;
@@ -214,7 +161,7 @@ static void forked(void) {
 
   /* while another thread is inside, which the child does not have */
   visitor v = {&x, NULL, 1};
-  const pthread_t thread = enter(&v);
+  const pthread_t thread = gate_enter(&on_memzero, visit, &v);
   pid = fork();
   if (pid == 0) {
     on_memzero = NULL;
@@ -222,7 +169,7 @@ static void forked(void) {
   }
   CHECK_STATUS(exit_status(pid), 0);
   CHECK_STATUS(event_status(&x.sealer), AC_ERR_BUSY);
-  leave(thread);
+  gate_leave(thread);
   CHECK_STATUS(v.status, AC_OK);
 }
 

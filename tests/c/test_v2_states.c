@@ -4,43 +4,6 @@
 static const char text[] = "{\"choices\":[{\"delta\":{}}]}";
 static const uint64_t usage_numbers[AC_V2_USAGE] = {3, 9, 12};
 
-static int feed(ac_v2_opener *opener, bytes *out, size_t *len, size_t *count, view event) {
-  ac_v2_events events = {.out = out->at, .out_cap = out->len, .event_cap = 1, .out_len = *len};
-  bytes in = bytes_copy(event.at, event.len);
-  const int status = v2_events_open(opener, &events, viewed(&in));
-  *count = events.count;
-  *len = events.out_len;
-  bytes_free(&in);
-  return status;
-}
-
-/* As another parser hands it over. */
-static int feed_members(ac_v2_opener *opener, bytes *out, size_t *len, int event, uint32_t flag, view json,
-                        const uint64_t *usage) {
-  const view c = member(json, "ciphertext"), s = member(json, "salt");
-  bytes ciphertext = bytes_copy(c.at, c.len), salt = bytes_copy(s.at, s.len);
-  const int status = ac_v2_sealed_open(opener, out->at, out->len, len, event, flag, ciphertext.at, c.len, salt.at, s.len,
-                                       usage);
-  bytes_free(&ciphertext);
-  bytes_free(&salt);
-  return status;
-}
-
-static int feed_object(ac_v2_opener *opener, bytes *out, size_t *len, uint64_t span[AC_V2_SPAN], view json) {
-  bytes in = bytes_copy(json.at, json.len);
-  const int status = ac_v2_object_open(opener, out->at, out->len, len, span, in.at, in.len);
-  bytes_free(&in);
-  return status;
-}
-
-static view data_of(const bytes *event) { return (view){event->at + 6, event->len - 8}; }
-
-static void failed(const ac_v2_opener *opener, const bytes *out) {
-  CHECK(opener->state == AC_STATE_FAILED && opener->busy == 0 && all_zero(&opener->key, sizeof opener->key));
-  CHECK(all_zero(opener->base, sizeof opener->base));
-  CHECK(!holds_run_of(out->at, out->len, text, sizeof text - 1));
-}
-
 static void record_limits(void) {
   uint8_t secret[AC_HASH_BYTES] = {7}, enc[AC_X25519_BYTES] = {8}, sealed[sizeof text - 1 + AC_TAG_BYTES], out[sizeof sealed];
   ac_v2_sealer sealer;
@@ -68,7 +31,7 @@ static void record_limits(void) {
     if (cases[i].want == AC_OK)
       CHECK(opener.index == AC_V2_MAX_RECORDS && opener.bytes_left == 0);
     else
-      failed(&opener, &none);
+      v2_check_failed(&opener, &none, text);
   }
   for (size_t at = 0; at < 2; at++) { /* the output may be the input, and must not overlap it otherwise */
     uint8_t room[sizeof sealed + 1];
@@ -96,9 +59,9 @@ static void nothing_works(ac_v2_opener *opener, const bytes *event) {
   uint64_t span[AC_V2_SPAN];
   bytes out = bytes_new(event->len);
   size_t len = 99, count = 99;
-  CHECK_STATUS(feed(opener, &out, &len, &count, viewed(event)), AC_ERR_STATE);
-  CHECK_STATUS(feed_members(opener, &out, &len, 1, 0, data_of(event), NULL), AC_ERR_STATE);
-  CHECK_STATUS(feed_object(opener, &out, &len, span, data_of(event)), AC_ERR_STATE);
+  CHECK_STATUS(v2_feed(opener, &out, &len, &count, viewed(event)), AC_ERR_STATE);
+  CHECK_STATUS(v2_feed_members(opener, &out, &len, 1, 0, v2_data_of(event), NULL), AC_ERR_STATE);
+  CHECK_STATUS(v2_feed_object(opener, &out, &len, span, v2_data_of(event)), AC_ERR_STATE);
   CHECK_STATUS(ac_v2_record_open(opener, out.at, out.len, 0, event->at, 40, NULL), AC_ERR_STATE);
   CHECK_STATUS(ac_v2_opener_set(opener, 1, 1), AC_ERR_STATE);
   CHECK(memcmp(opener, &before, sizeof before) == 0 && bytes_untouched(&out) && len == 99);
@@ -141,15 +104,15 @@ static void states(void) {
     ac_v2_opener opener = stages[2];
     bytes out = bytes_new(event.len);
     size_t len = 0, count = 0;
-    if (way == 0) CHECK_STATUS(feed(&opener, &out, &len, &count, viewed(&last)), AC_ERR_FORMAT);
-    if (way == 1) CHECK_STATUS(feed_members(&opener, &out, &len, 1, AC_FLAG_END, data_of(&last), NULL), AC_ERR_FORMAT);
+    if (way == 0) CHECK_STATUS(v2_feed(&opener, &out, &len, &count, viewed(&last)), AC_ERR_FORMAT);
+    if (way == 1) CHECK_STATUS(v2_feed_members(&opener, &out, &len, 1, AC_FLAG_END, v2_data_of(&last), NULL), AC_ERR_FORMAT);
     if (way == 2) CHECK_STATUS(ac_v2_record_open(&opener, out.at, out.len, 1, event.at, 40, NULL), AC_ERR_FORMAT);
     if (way == 3) {
-      CHECK_STATUS(feed_object(&opener, &out, &len, span, data_of(&last)), AC_PUNT); /* then as in 1 */
-      CHECK_STATUS(feed_members(&opener, &out, &len, 0, AC_FLAG_ABORT, data_of(&event), NULL), AC_ERR_FORMAT);
+      CHECK_STATUS(v2_feed_object(&opener, &out, &len, span, v2_data_of(&last)), AC_PUNT); /* then as in 1 */
+      CHECK_STATUS(v2_feed_members(&opener, &out, &len, 0, AC_FLAG_ABORT, v2_data_of(&event), NULL), AC_ERR_FORMAT);
     }
     CHECK(opener.ended);
-    failed(&opener, &out);
+    v2_check_failed(&opener, &out, text);
     nothing_works(&opener, &event);
     bytes_free(&out);
   }
@@ -162,17 +125,17 @@ static void states(void) {
   /* bytes that were seen before must come again */
   bytes out = bytes_new(event.len);
   size_t len = 0, count = 0;
-  CHECK_STATUS(feed(&stages[0], &out, &len, &count, (view){event.at, 100}), AC_OK);
+  CHECK_STATUS(v2_feed(&stages[0], &out, &len, &count, (view){event.at, 100}), AC_OK);
   CHECK(count == 0 && ac_v2_events_unfinished(&stages[0], 100));
   const ac_v2_opener before = stages[0];
-  CHECK_STATUS(feed(&stages[0], &out, &len, &count, (view){event.at, 99}), AC_ERR_ARGUMENT);
+  CHECK_STATUS(v2_feed(&stages[0], &out, &len, &count, (view){event.at, 99}), AC_ERR_ARGUMENT);
   for (size_t wrong = 0; wrong <= AC_V2_EVENTS + 1; wrong += AC_V2_EVENTS + 1) {
     ac_v2_events events = {.out = out.at, .out_cap = out.len, .event_cap = wrong};
     CHECK_STATUS(v2_events_open(&stages[0], &events, viewed(&event)), AC_ERR_ARGUMENT);
   }
   for (size_t at = 0; at < event.len; at++) { /* output that lies anywhere in the input */
     ac_v2_events events = {.out = event.at + at, .out_cap = event.len - at, .event_cap = 1};
-    const view c = member(data_of(&event), "ciphertext"), s = member(data_of(&event), "salt");
+    const view c = member(v2_data_of(&event), "ciphertext"), s = member(v2_data_of(&event), "salt");
     CHECK_STATUS(v2_events_open(&stages[0], &events, viewed(&event)), AC_ERR_OVERLAP);
     if (at < (size_t)(c.at - event.at) + c.len && at + ac_base64_decoded_max(c.len) < event.len)
       CHECK_STATUS(ac_v2_sealed_open(&stages[0], event.at + at, event.len - at, &len, 1, 0, c.at, c.len, s.at, s.len, NULL),
@@ -235,8 +198,8 @@ static void event_limit(void) {
       bytes out = bytes_new(event.len);
       size_t len = 0, count = 0;
       CHECK_STATUS(ac_v2_opener_set(&opener, event.len - 1 - less, SIZE_MAX), AC_OK);
-      int status = feed(&opener, &out, &len, &count, (view){event.at, cut});
-      if (status == AC_OK && count == 0) status = feed(&opener, &out, &len, &count, viewed(&event));
+      int status = v2_feed(&opener, &out, &len, &count, (view){event.at, cut});
+      if (status == AC_OK && count == 0) status = v2_feed(&opener, &out, &len, &count, viewed(&event));
       CHECK_STATUS(status, less ? AC_ERR_TOO_LARGE : AC_OK);
       CHECK(count == 1 - less);
       bytes_free(&out);
@@ -280,7 +243,7 @@ static void faults(void) {
   fault_plant(IN_DECRYPT, REFUSES, 0);
   CHECK_STATUS(v2_open_alone(&x.opener, &none, span, viewed(&event)), AC_ERR_AUTH); /* it does not say why */
   CHECK(fault_struck());
-  failed(&x.opener, &none);
+  v2_check_failed(&x.opener, &none, text);
   bytes_free(&event);
 }
 
