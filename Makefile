@@ -12,7 +12,8 @@ BENCH_STAMP = $(VENV)/.installed-bench
 PYTEST = $(BIN)/python -m pytest -p no:benchmark -n 4
 SOURCES = pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 
-.PHONY: demo test test-all sealing test-c ct counts counts-update bench bench-check coverage lint types build clean
+.PHONY: demo test test-all sealing test-c ct counts counts-update fuzz coverage-c proofs cross timing mutants \
+  bench bench-check coverage lint types build clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## a confidential chat, seen from both ends and from the middle; CHAT=1 keeps the prompt open
@@ -65,6 +66,27 @@ counts: $(STAMP)  ## instructions of fixed operations, against those written dow
 
 counts-update: $(STAMP)  ## write them down anew
 	$(MAKE) -C tests/c/counts PYTHON=$(abspath $(BIN)/python) update
+
+# FUZZ_SECONDS for each target. The corpora that grow stay in .cache; what is worth keeping is merged into the tree by hand.
+FUZZ_SECONDS ?= 20
+fuzz: $(STAMP)  ## every parser and every object that remembers, under libFuzzer; the sessions under atheris
+	$(MAKE) -C tests/c/fuzz PYTHON=$(abspath $(BIN)/python) FUZZ_SECONDS=$(FUZZ_SECONDS) check
+	$(MAKE) -C tests/fuzz PYTHON=$(abspath $(BIN)/python) FUZZ_SECONDS=$(FUZZ_SECONDS) check
+
+coverage-c: $(STAMP)  ## lines of the C core that harness and fuzzers reach
+	$(MAKE) -C tests/c/fuzz PYTHON=$(abspath $(BIN)/python) coverage
+
+proofs: $(STAMP)  ## no allocation, bounded stack, exported symbols, every status, nothing left in memory
+	$(MAKE) -C tests/c/proofs PYTHON=$(abspath $(BIN)/python) check
+
+cross: $(STAMP)  ## the C core for other machines, and under other compilers and levels
+	$(MAKE) -C tests/c/cross PYTHON=$(abspath $(BIN)/python) check
+
+timing: $(STAMP)  ## a statistical look at time: reported, never judged
+	$(MAKE) -C tests/c/timing PYTHON=$(abspath $(BIN)/python) report
+
+mutants: $(STAMP)  ## whether the tests notice when the code is wrong: hours, outside of CI
+	$(MAKE) -C tests/mutants PYTHON=$(abspath $(BIN)/python) check
 
 # Everything, and every peer, so many times over. With DOCS=docs, docs/benchmarks.md and its plot are made anew.
 ROUNDS ?= 5
