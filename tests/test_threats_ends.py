@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import tracemalloc
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ import atoma_crypto as ac
 import reference_v2
 from atoma_crypto.adapters._terms import DEFAULT_SUITES, Terms
 from atoma_crypto.attestation import PinnedKeys, Unverified
+from atoma_crypto.server._json import read_object
 from atoma_crypto.server.model import Answer
 from helpers import REPLY_BODY, STREAM_BODY, SessionPair
 from oracle import NodeSide, OracleClient, unb64
@@ -76,6 +78,39 @@ def test_without_a_token_no_body_is_read_and_nothing_opened(monkeypatch: pytest.
         client.http.headers["Authorization"] = "Bearer sesame"
         assert error_of(client.http.post(CHAT, content=b"{}"))[0] == 400
     assert len(sessions) == 1
+
+
+def test_a_body_takes_its_length_many_times_over_while_it_is_read_but_not_twice_that() -> None:
+    """So there are as many readers as processors and no more; and docs/threat-model.md says how many times."""
+    raw = b'{"a":[' + b"[]," * (1 << 15) + b"[]]}"
+    tracemalloc.start()
+    try:
+        for function, least, most in ((read_object, 20, 28), (lambda raw: (json.loads(raw), json.loads(raw)), 35, 60)):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            function(raw)
+            assert least < (tracemalloc.get_traced_memory()[1] - before) / len(raw) < most
+    finally:
+        tracemalloc.stop()
+
+
+@PROTOCOLS
+def test_a_key_id_that_is_tried_says_no_more_than_the_list_of_keys(protocol: Any) -> None:
+    """Keys that are held, and one that is not, are told apart in v2 alone; and they are published."""
+    with node(ScriptedModel(), protocol=protocol) as client:
+        client.lock()
+        stranger = ac.SecretKey.generate().public_key
+        for key, code in (
+            (None, "DECRYPTION_FAILED"),
+            (stranger, "KEY_UNKNOWN" if protocol == "v2" else "DECRYPTION_FAILED"),
+        ):
+            sealed = json.loads(client.session().seal_request(request_body(), stream=False))
+            sealed["ciphertext"] = base64.b64encode(bytes(64)).decode()
+            if key is not None and protocol == "v2":
+                sealed["key_id"] = base64.b64encode(key.key_id).decode()
+            elif key is not None:
+                sealed["node_dh_public_key"] = key.to_base64()
+            assert error_of(client.http.post(CHAT, content=json.dumps(sealed)))[1] == code
 
 
 def test_requests_without_a_lock_take_room_in_the_store_and_reach_no_model() -> None:
