@@ -32,7 +32,8 @@ def rows(section: str) -> list[list[str]]:
     """The cells of its tables, without their heads."""
     lines = [line for line in section.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [row for row, after in zip(cells, [*cells[1:], []], strict=True) if not is_rule(row) and not is_rule(after)]
+    rules = {at for at, row in enumerate(cells) if is_rule(row)}
+    return [row for at, row in enumerate(cells) if not {at, at + 1} & rules]
 
 
 def is_rule(row: list[str]) -> bool:

@@ -63,6 +63,23 @@ def test_a_node_knows_again_whom_it_gave_a_key_of_his_own(protocol: Any) -> None
         pinned.verify(None, offers[1], now=0)
 
 
+def test_an_endless_stream_of_v2_takes_no_more_memory_than_its_beginning() -> None:
+    pair = SessionPair(protocol="v2")
+    peaks = []
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            tracemalloc.reset_peak()
+            for _ in range(50):
+                pair.client.receive_data(b": keep-alive\n\n" + pair.node.seal_chunks([b"{}"] * 20) + b":")
+                assert sum(isinstance(event, ac.Chunk) for event in pair.client.events()) == 20
+                pair.client.receive_data(b"\n")
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert abs(peaks[-1] - peaks[1]) < 20_000
+
+
 # ---- a malicious client --------------------------------------------------------------------------------------------
 
 
