@@ -213,6 +213,7 @@ static void v2(void) {
 
 static void plant_inside(void) {
   uint8_t digest[AC_HASH_BYTES];
+  aci_hmac_key salt_key, prk;
   ac_aes256gcm aes;
   memset(&wire, 0, sizeof wire);
   draw((uint8_t *)&in, offsetof(brought, pair));
@@ -234,6 +235,10 @@ static void plant_inside(void) {
   must(ac_aes256gcm_seal(&aes, wire.sealed, sizeof wire.sealed, wire.nonce, in.text, TEXT, NULL, 0));
   must(ac_hkdf_sha256(digest, sizeof digest, in.key, sizeof in.key, wire.salt, sizeof wire.salt, wire.info, INFO));
   search_for("what HKDF gives", digest, sizeof digest);
+  const aci_bytes salt = {wire.salt, sizeof wire.salt}, ikm = {in.key, sizeof in.key};
+  aci_hmac_key_init(&salt_key, &salt, 1);
+  aci_hkdf_extract(&prk, &salt_key, &ikm, 1);
+  search_for("HKDF's PRK", &prk, sizeof prk);
   v1();
   v2();
 }

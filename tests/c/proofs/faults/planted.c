@@ -1,6 +1,7 @@
 /* One fault of each kind that check_build.py looks for. It is compiled and read, and never run. */
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 extern void planted_use(void *p);
 void planted_helper(void);  /* a name that is not the core's */
@@ -23,7 +24,9 @@ static __attribute__((noinline)) int calls_itself(size_t n) {
   return n == 0 ? some[0] : calls_itself(n - 1) + some[1];
 }
 
-void planted_helper(void) { counter++; }
+void planted_helper(void) { /* and what no function of the core may call */
+  if (malloc(1) != NULL) counter++;
+}
 
 int ac_undeclared(size_t n) {
   keeps_much();
