@@ -181,7 +181,8 @@ def check_symbols(directory: Path, expected: Expected, header: Path) -> list[str
 
 def check_imports(directory: Path, expected: Expected) -> list[str]:
     """What the core takes from elsewhere: nothing that allocates, opens, prints or ends the process."""
-    own, used = set(), set()
+    own: set[str] = set()
+    used: set[str] = set()
     for path in directory.glob("*.o"):
         for symbol in symbols(path):
             (used if symbol.kind == "U" else own).add(symbol.name)
