@@ -6,7 +6,10 @@
 
 static int is_usable(void) { return aci_sodium.aes256gcm_is_available() == 1; }
 
-static void init(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]) { memcpy(words, key, AC_KEY_BYTES); }
+static void init(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]) {
+  memcpy(words, key, AC_KEY_BYTES);
+  aci_clear_registers();
+}
 
 static int seal(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES], const uint8_t *plaintext,
                 size_t plaintext_len, const uint8_t *aad, size_t aad_len) {

@@ -22,6 +22,12 @@ enum { FORGED = 1, OTHER_KEY = 2, ZERO_POINT = 4, WRONG_HASH = 8, NO_ROOM = 16, 
 /* Each ends with one that has no name. */
 extern const act *const acts_of_primitives, *const acts_of_v1, *const acts_of_v2;
 
+/* ---- registers.c ---- */
+
+#define LOOK(call) registers_after(call)
+int64_t registers_after(int64_t result); /* what a call has left in the vector registers, kept to be searched */
+void registers_forget(void);
+
 /* ---- acts.c ---- */
 
 extern int status;     /* of the act that runs */

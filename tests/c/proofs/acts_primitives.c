@@ -6,44 +6,44 @@
 /* ---- L0 and keys ---- */
 
 static void key_from_bytes(void) {
-  status = ac_secret_key_from_bytes(&object.key, in.node);
+  status = (int)LOOK(ac_secret_key_from_bytes(&object.key, in.node));
   ac_secret_key_wipe(&object.key);
 }
 
 static void key_generate(void) {
   queue_random(in.client, sizeof in.client);
-  status = ac_secret_key_generate(&object.key);
+  status = (int)LOOK(ac_secret_key_generate(&object.key));
   ac_secret_key_wipe(&object.key);
 }
 
 static void signing_from_seed(void) {
-  status = ac_signing_key_from_seed(&object.signing, in.seed);
+  status = (int)LOOK(ac_signing_key_from_seed(&object.signing, in.seed));
   ac_signing_key_wipe(&object.signing);
 }
 
 static void signing_generate(void) {
   queue_random(in.seed, sizeof in.seed);
-  status = ac_signing_key_generate(&object.signing);
+  status = (int)LOOK(ac_signing_key_generate(&object.signing));
   ac_signing_key_wipe(&object.signing);
 }
 
-static void x25519_public(void) { status = ac_x25519_public(out, in.client); }
-static void x25519(void) { status = ac_x25519(out, in.client, peer(wire.node_public)); }
+static void x25519_public(void) { status = (int)LOOK(ac_x25519_public(out, in.client)); }
+static void x25519(void) { status = (int)LOOK(ac_x25519(out, in.client, peer(wire.node_public))); }
 
 static void hkdf(void) {
-  status = ac_hkdf_sha256(out, 32, in.key, sizeof in.key, wire.salt, sizeof wire.salt, wire.info, INFO);
+  status = (int)LOOK(ac_hkdf_sha256(out, 32, in.key, sizeof in.key, wire.salt, sizeof wire.salt, wire.info, INFO));
 }
 
 static void sha256(void) {
   ac_sha256(out, in.text, TEXT);
-  status = AC_OK;
+  status = (int)LOOK(AC_OK);
 }
 
-static void blake2b(void) { status = ac_blake2b256(out, in.text, TEXT); }
+static void blake2b(void) { status = (int)LOOK(ac_blake2b256(out, in.text, TEXT)); }
 
 static void aes_seal(void) {
-  status = ac_aes256gcm_init(&object.aes, in.key, ac_aes_backend_default());
-  if (status == AC_OK) status = ac_aes256gcm_seal(&object.aes, out, room(), wire.nonce, in.text, TEXT, NULL, 0);
+  status = (int)LOOK(ac_aes256gcm_init(&object.aes, in.key, ac_aes_backend_default()));
+  if (status == AC_OK) status = (int)LOOK(ac_aes256gcm_seal(&object.aes, out, room(), wire.nonce, in.text, TEXT, NULL, 0));
   ac_aes256gcm_wipe(&object.aes);
 }
 
@@ -51,8 +51,8 @@ static void aes_open(void) {
   uint8_t sealed[sizeof wire.sealed];
   memcpy(sealed, wire.sealed, sizeof sealed);
   if (wrong & FORGED) sealed[TEXT / 2] ^= 1;
-  status = ac_aes256gcm_init(&object.aes, in.key, ac_aes_backend_default());
-  if (status == AC_OK) status = ac_aes256gcm_open(&object.aes, out, room(), wire.nonce, sealed, sizeof sealed, NULL, 0);
+  status = (int)LOOK(ac_aes256gcm_init(&object.aes, in.key, ac_aes_backend_default()));
+  if (status == AC_OK) status = (int)LOOK(ac_aes256gcm_open(&object.aes, out, room(), wire.nonce, sealed, sizeof sealed, NULL, 0));
   ac_aes256gcm_wipe(&object.aes);
 }
 
@@ -60,11 +60,11 @@ static void aes_open(void) {
 
 static int hpke_sender(void) {
   queue_random(in.client, sizeof in.client);
-  return ac_hpke_setup_sender(&object.hpke, out, peer(wire.node_public), wire.info, INFO, NULL);
+  return (int)LOOK(ac_hpke_setup_sender(&object.hpke, out, peer(wire.node_public), wire.info, INFO, NULL));
 }
 
 static int hpke_recipient(void) {
-  return ac_hpke_setup_recipient(&object.hpke, peer(wire.client_public), &in.pair, wire.info, INFO);
+  return (int)LOOK(ac_hpke_setup_recipient(&object.hpke, peer(wire.client_public), &in.pair, wire.info, INFO));
 }
 
 static void hpke_then(int made, int (*then)(void)) {
@@ -72,18 +72,18 @@ static void hpke_then(int made, int (*then)(void)) {
   if (made == AC_OK ? ac_hpke_close(&object.hpke) != AC_OK : !all_zero(&object.hpke, sizeof object.hpke)) abort();
 }
 
-static int hpke_sealed(void) { return ac_hpke_seal(&object.hpke, out, room(), in.text, TEXT, NULL, 0); }
+static int hpke_sealed(void) { return (int)LOOK(ac_hpke_seal(&object.hpke, out, room(), in.text, TEXT, NULL, 0)); }
 
 static int hpke_opened(void) {
   uint8_t sealed[sizeof wire.hpke_sealed];
   memcpy(sealed, wire.hpke_sealed, sizeof sealed);
   if (wrong & FORGED) sealed[TEXT] ^= 1;
-  return ac_hpke_open(&object.hpke, out, room(), sealed, sizeof sealed, NULL, 0);
+  return (int)LOOK(ac_hpke_open(&object.hpke, out, room(), sealed, sizeof sealed, NULL, 0));
 }
 
 static int hpke_exported(void) {
   static const char response[] = "atoma/2 response"; /* of this context it is another secret than v2's */
-  const int done = ac_hpke_export(&object.hpke, out, 64, (const uint8_t *)response, sizeof response - 1);
+  const int done = (int)LOOK(ac_hpke_export(&object.hpke, out, 64, (const uint8_t *)response, sizeof response - 1));
   sodium_memzero(out, 64);
   return done;
 }
@@ -94,29 +94,29 @@ static void hpke_export(void) { hpke_then(hpke_recipient(), hpke_exported); }
 
 static void hpke_shared(void) {
   const uint32_t suite = wrong & MALFORMED ? 9 : AC_SUITE_XWING;
-  hpke_then(ac_hpke_setup_shared(&object.hpke, suite, 1, in.xwing_shared, wire.info, INFO), hpke_sealed);
+  hpke_then((int)LOOK(ac_hpke_setup_shared(&object.hpke, suite, 1, in.xwing_shared, wire.info, INFO)), hpke_sealed);
 }
 
 /* ---- inside: what one call leaves may be gone when its caller is done ---- */
 
 static void v1_schedule(void) {
   const uint8_t *const salt = in.queue + AC_X25519_BYTES;
-  status = aci_v1_schedule(&object.aes, in.client, peer(wire.node_public), salt);
+  status = (int)LOOK(aci_v1_schedule(&object.aes, in.client, peer(wire.node_public), salt));
   ac_aes256gcm_wipe(&object.aes);
 }
 
 /* What they give is the caller's to wipe. */
-static void encapsulate(void) { status = aci_dhkem_encapsulate(out, out + 32, peer(wire.node_public), in.client); }
-static void decapsulate(void) { status = aci_dhkem_decapsulate(out, peer(wire.client_public), &in.pair); }
+static void encapsulate(void) { status = (int)LOOK(aci_dhkem_encapsulate(out, out + 32, peer(wire.node_public), in.client)); }
+static void decapsulate(void) { status = (int)LOOK(aci_dhkem_decapsulate(out, peer(wire.client_public), &in.pair)); }
 
 static void v2_request_schedule(void) {
   const uint32_t suite = wrong & MALFORMED ? 9 : AC_SUITE_XWING;
-  status = aci_v2_request_schedule(&object.aes, out, out + 12, suite, in.xwing_shared, v2_key_id);
+  status = (int)LOOK(aci_v2_request_schedule(&object.aes, out, out + 12, suite, in.xwing_shared, v2_key_id));
   ac_aes256gcm_wipe(&object.aes);
 }
 
 static void v2_response_schedule(void) {
-  status = aci_v2_response_schedule(&object.aes, out, in.response, wire.client_public, AC_X25519_BYTES, wire.salt);
+  status = (int)LOOK(aci_v2_response_schedule(&object.aes, out, in.response, wire.client_public, AC_X25519_BYTES, wire.salt));
   ac_aes256gcm_wipe(&object.aes);
 }
 

@@ -7,8 +7,8 @@
 
 static int v1_opener(size_t cap, const uint8_t *node_public) {
   queue_random(in.queue, sizeof in.queue);
-  return ac_v1_request_seal(&object.v1_opener, out, cap, &out_len, node_public, in.text, TEXT, (const uint8_t *)"\"m\"", 3,
-                            1, 0, 0, 1);
+  return (int)LOOK(ac_v1_request_seal(&object.v1_opener, out, cap, &out_len, node_public, in.text, TEXT, (const uint8_t *)"\"m\"", 3,
+                            1, 0, 0, 1));
 }
 
 static void v1_request_seal(void) {
@@ -22,7 +22,7 @@ static void v1_request_open(void) {
   if (wrong & OTHER_KEY) envelope.node_public = envelope.client_public;
   if (wrong & ZERO_POINT) envelope.client_public = (const uint8_t *)"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
   queue_random(wire.nonce, sizeof wire.nonce);
-  status = ac_v1_request_open(&object.v1_sealer, out, room(), &out_len, &in.pair, &in.signing, &envelope);
+  status = (int)LOOK(ac_v1_request_open(&object.v1_sealer, out, room(), &out_len, &in.pair, &in.signing, &envelope));
   ac_v1_sealer_wipe(&object.v1_sealer);
 }
 
@@ -31,7 +31,7 @@ static void v1_request_open(void) {
 static int v1_sealer(void) {
   const ac_v1_envelope envelope = envelope_of(viewed(&wire.v1_request));
   queue_random(wire.nonce, sizeof wire.nonce);
-  const int made = ac_v1_request_open(&object.v1_sealer, out, sizeof out, &out_len, &in.pair, &in.signing, &envelope);
+  const int made = (int)LOOK(ac_v1_request_open(&object.v1_sealer, out, sizeof out, &out_len, &in.pair, &in.signing, &envelope));
   sodium_memzero(out, sizeof out); /* the body, which the caller has now */
   return made;
 }
@@ -43,17 +43,17 @@ static void v1_seal_with(int (*seal)(void)) {
 }
 
 static int v1_event(void) {
-  const int64_t len = ac_v1_event_seal(&object.v1_sealer, out, room(), in.text, TEXT);
+  const int64_t len = LOOK(ac_v1_event_seal(&object.v1_sealer, out, room(), in.text, TEXT));
   return len < 0 ? (int)len : AC_OK;
 }
 
 static int v1_events(void) {
   const size_t lens[] = {TEXT - 100, 100};
-  return ac_v1_events_seal(&object.v1_sealer, out, room(), &out_len, in.text, TEXT, lens, 2, NULL, 0);
+  return (int)LOOK(ac_v1_events_seal(&object.v1_sealer, out, room(), &out_len, in.text, TEXT, lens, 2, NULL, 0));
 }
 
 static int v1_reply(void) {
-  return ac_v1_reply_seal(&object.v1_sealer, out, room(), &out_len, in.text, TEXT, NULL, 0);
+  return (int)LOOK(ac_v1_reply_seal(&object.v1_sealer, out, room(), &out_len, in.text, TEXT, NULL, 0));
 }
 
 static void v1_event_seal(void) { v1_seal_with(v1_event); }
@@ -69,18 +69,18 @@ static void v1_open_with(const bytes *text, int (*open)(const bytes *text)) {
 
 static int v1_open_events(const bytes *text) {
   ac_v1_events events = {.opener = &object.v1_opener, .out = out, .out_cap = room(), .event_cap = 2};
-  const int64_t opened = ac_v1_events_open(&events, text->at, text->len);
+  const int64_t opened = LOOK(ac_v1_events_open(&events, text->at, text->len));
   return opened >= AC_ONE ? AC_OK : (int)opened;
 }
 
 static int v1_open_members(const bytes *text) {
   const view c = member(viewed(text), "ciphertext"), n = member(viewed(text), "nonce"), h = member(viewed(text), "response_hash");
-  return ac_v1_sealed_open(&object.v1_opener, out, room(), &out_len, c.at, c.len, n.at, n.len, h.at, h.len);
+  return (int)LOOK(ac_v1_sealed_open(&object.v1_opener, out, room(), &out_len, c.at, c.len, n.at, n.len, h.at, h.len));
 }
 
 static int v1_open_reply(const bytes *text) {
   size_t usage[2];
-  return ac_v1_reply_open(&object.v1_opener, out, room(), &out_len, &usage[0], &usage[1], text->at, text->len);
+  return (int)LOOK(ac_v1_reply_open(&object.v1_opener, out, room(), &out_len, &usage[0], &usage[1], text->at, text->len));
 }
 
 static void v1_events_open(void) { v1_open_with(&wire.v1_event, v1_open_events); }

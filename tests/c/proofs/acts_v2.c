@@ -9,9 +9,9 @@ static int v2_opener(uint32_t suite, size_t cap, const uint8_t *node_public) {
   const int own = suite == AC_SUITE_X25519;
   metadata = v2_metadata(own);
   queue_random(in.client, own ? sizeof in.client : 0);
-  return ac_v2_request_seal(&object.v2_opener, out, cap, &out_len, suite, v2_key_id, own ? node_public : NULL,
+  return (int)LOOK(ac_v2_request_seal(&object.v2_opener, out, cap, &out_len, suite, v2_key_id, own ? node_public : NULL,
                             own ? NULL : in.xwing_shared, own ? NULL : wire.xwing_enc, own ? 0 : sizeof wire.xwing_enc,
-                            &metadata, (const uint8_t *)"\"m\"", 3, in.text, TEXT);
+                            &metadata, (const uint8_t *)"\"m\"", 3, in.text, TEXT));
 }
 
 static void v2_seals_request(void) {
@@ -33,9 +33,9 @@ static int v2_sealer(uint32_t suite, const bytes *text) {
   if (wrong & OTHER_KEY) key_id[0] ^= 1; /* what a node finds by it is not what the client has sealed to */
   metadata = v2_metadata(own);
   queue_random(wire.salt, sizeof wire.salt);
-  return ac_v2_request_open(&object.v2_sealer, out, room(), &out_len, suite, key_id, own ? &in.pair : NULL,
+  return (int)LOOK(ac_v2_request_open(&object.v2_sealer, out, room(), &out_len, suite, key_id, own ? &in.pair : NULL,
                             own ? NULL : in.xwing_shared, enc, own ? AC_X25519_BYTES : sizeof wire.xwing_enc, c.at, c.len,
-                            &metadata);
+                            &metadata));
 }
 
 static void v2_open_request(uint32_t suite, const bytes *request) {
@@ -50,22 +50,22 @@ static void v2_xwing_request_open(void) { v2_open_request(AC_SUITE_XWING, &wire.
 /* A sealer as embedders make it; with nothing done by it, it is wiped in the state that it was made in. */
 static void v2_seal_with(int (*seal)(void)) {
   queue_random(wire.salt, sizeof wire.salt);
-  status = ac_v2_sealer_init(&object.v2_sealer, in.response, wire.client_public, wrong & MALFORMED ? 0 : AC_X25519_BYTES);
+  status = (int)LOOK(ac_v2_sealer_init(&object.v2_sealer, in.response, wire.client_public, wrong & MALFORMED ? 0 : AC_X25519_BYTES));
   if (status == AC_OK && seal != NULL) status = seal();
   ac_v2_sealer_wipe(&object.v2_sealer);
 }
 
-static int v2_record(void) { return ac_v2_record_seal(&object.v2_sealer, out, room(), AC_FLAG_END, in.text, TEXT, NULL); }
+static int v2_record(void) { return (int)LOOK(ac_v2_record_seal(&object.v2_sealer, out, room(), AC_FLAG_END, in.text, TEXT, NULL)); }
 
 static int v2_events(void) {
   const size_t lens[] = {TEXT - 1, 1};
-  const int64_t len = ac_v2_event_seal(&object.v2_sealer, out, room(), in.text, TEXT);
+  const int64_t len = LOOK(ac_v2_event_seal(&object.v2_sealer, out, room(), in.text, TEXT));
   if (len < 0) return (int)len;
-  return ac_v2_events_seal(&object.v2_sealer, out, room(), &out_len, in.text, TEXT, lens, 2, AC_FLAG_ABORT, NULL);
+  return (int)LOOK(ac_v2_events_seal(&object.v2_sealer, out, room(), &out_len, in.text, TEXT, lens, 2, AC_FLAG_ABORT, NULL));
 }
 
 static int v2_object(void) {
-  return ac_v2_object_seal(&object.v2_sealer, out, room(), &out_len, AC_FLAG_WHOLE, in.text, TEXT, NULL);
+  return (int)LOOK(ac_v2_object_seal(&object.v2_sealer, out, room(), &out_len, AC_FLAG_WHOLE, in.text, TEXT, NULL));
 }
 
 static void v2_sealer_init(void) { v2_seal_with(NULL); }
@@ -77,9 +77,9 @@ static void v2_record_open(void) {
   uint8_t sealed[sizeof wire.record];
   memcpy(sealed, wire.record, sizeof sealed);
   if (wrong & FORGED) sealed[TEXT] ^= 1;
-  status = ac_v2_opener_init(&object.v2_opener, in.response, wire.client_public, AC_X25519_BYTES, wire.salt);
+  status = (int)LOOK(ac_v2_opener_init(&object.v2_opener, in.response, wire.client_public, AC_X25519_BYTES, wire.salt));
   const uint32_t flag = wrong & MALFORMED ? 9 : AC_FLAG_MORE;
-  if (status == AC_OK) status = ac_v2_record_open(&object.v2_opener, out, room(), flag, sealed, sizeof sealed, NULL);
+  if (status == AC_OK) status = (int)LOOK(ac_v2_record_open(&object.v2_opener, out, room(), flag, sealed, sizeof sealed, NULL));
   ac_v2_opener_wipe(&object.v2_opener);
 }
 
@@ -92,18 +92,18 @@ static void v2_open_with(uint32_t suite, const bytes *text, int (*open)(const by
 
 static int v2_open_events(const bytes *text) {
   ac_v2_events events = {.opener = &object.v2_opener, .out = out, .out_cap = room(), .event_cap = 2};
-  const int64_t opened = ac_v2_events_open(&events, text->at, text->len);
+  const int64_t opened = LOOK(ac_v2_events_open(&events, text->at, text->len));
   return opened >= AC_ONE ? AC_OK : (int)opened;
 }
 
 static int v2_open_members(const bytes *text) {
   const view c = member(viewed(text), "ciphertext"), s = member(viewed(text), "salt");
-  return ac_v2_sealed_open(&object.v2_opener, out, room(), &out_len, 1, AC_FLAG_MORE, c.at, c.len, s.at, s.len, NULL);
+  return (int)LOOK(ac_v2_sealed_open(&object.v2_opener, out, room(), &out_len, 1, AC_FLAG_MORE, c.at, c.len, s.at, s.len, NULL));
 }
 
 static int v2_open_object(const bytes *text) {
   uint64_t span[AC_V2_SPAN];
-  return ac_v2_object_open(&object.v2_opener, out, room(), &out_len, span, text->at, text->len);
+  return (int)LOOK(ac_v2_object_open(&object.v2_opener, out, room(), &out_len, span, text->at, text->len));
 }
 
 static int v2_open_nothing(const bytes *text) { return text->len != 0 ? AC_OK : AC_PUNT; } /* closed while it waits */

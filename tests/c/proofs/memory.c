@@ -1,6 +1,6 @@
 /* No secret is left in memory: each function is run to its end and to each of its refusals, its objects are wiped by their
  * own functions, and then all of the process's writable memory is searched for what was planted and what follows of it:
- * the heap, the data, the stack that the calls have used.
+ * the heap, the data, the stack that the calls have used, and the vector registers as the call has left them.
  *
  * Not looked for: nonces, which are sent or are worth nothing without their key. */
 #include "acts.h"
@@ -37,7 +37,18 @@ static void leaves_digits(void) {
   sodium_memzero(&object.signing, sizeof object.signing);
 }
 
+/* In a register, which is searched as it was when a call came back. */
+static void leaves_in_register(void) {
+#if ACI_X86_64
+  __asm__ volatile("movdqu %0, %%xmm7" : : "m"(in.key) : "xmm7");
+#else
+  memcpy(out, in.key, sizeof in.key); /* they are not looked at here */
+#endif
+  status = (int)LOOK(AC_OK);
+}
+
 static const act controls[] = {
+    ACT(leaves_in_register, AC_OK, .is_control = 1),
     ACT(leaves_on_stack, AC_OK, .is_control = 1), ACT(leaves_on_heap, AC_OK, .is_control = 1),
     ACT(leaves_in_data, AC_OK, .is_control = 1), ACT(leaves_an_object, AC_OK, .is_control = 1),
     ACT(leaves_digits, AC_OK, .is_control = 1)};
@@ -62,6 +73,7 @@ static size_t left_by(const act *a, int *bad) {
   if (a->gives_secret && status == AC_OK) sodium_memzero(out, sizeof out);
   const size_t left = search_all(a->is_control ? NULL : what);
   if (heap != NULL) sodium_memzero(heap, 100);
+  registers_forget();
   sodium_memzero(&object, sizeof object); /* one that leaves something is one complaint */
   sodium_memzero(out, sizeof out);
   return left;
