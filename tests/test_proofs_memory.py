@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import reference_v2
-from atoma_crypto import hazmat
 from leaving import WAYS
 from oracle import derive_key
 from reference_hpke import Context, decapsulate, dhkem, public_of, x25519, xwing_parts
@@ -65,9 +65,7 @@ def round_keys(key: bytes) -> bytes:
 
 
 def h_of(key: bytes) -> bytes:
-    """GHASH's H, the zero block encrypted: the first block of key stream under counter 0 that GCM never uses itself."""
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
+    """GHASH's H: the zero block, encrypted."""
     return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update(bytes(16))  # noqa: S305 - one block is what H is
 
 
@@ -103,7 +101,10 @@ def derived_v2(suite: str, node: bytes, envelope: dict[str, str], event: bytes |
             "X-Wing's X25519": x25519(x_half, enc[1088:]),
         }
     else:
-        found |= {"X25519's result": x25519(node, enc), "DHKEM's secret": dhkem(x25519(node, enc), enc, public_of(suite, node))}
+        found |= {
+            "X25519's result": x25519(node, enc),
+            "DHKEM's secret": dhkem(x25519(node, enc), enc, public_of(suite, node)),
+        }
     if event is not None:
         keys = reference_v2.reply_keys(exported, enc, reference_v2.read_salt(event.removeprefix(b"data: ").strip()))
         found |= {"the response's PRK": keys.prk, **aes_secrets("the response's key", keys.key)}
@@ -128,7 +129,6 @@ class Child:
 
     def until(self, stop: str) -> None:
         """All that it tells before it stops; what follows of that is among the secrets."""
-        envelope: dict[str, str] | None = None
         pending: list[tuple[bytes, dict[str, str], bytes | None]] = []
         node = b""
         while True:
@@ -139,8 +139,7 @@ class Child:
             if name == stop:
                 break
             if name == "envelope":
-                envelope = json.loads(value)
-                pending.append((node, envelope, None))
+                pending.append((node, json.loads(value), None))
             elif name == "event":
                 pending[-1] = (*pending[-1][:2], pending[-1][2] or value)
             else:
@@ -185,6 +184,7 @@ class Child:
         self.stdin.flush()
 
     def close(self) -> None:
+        """Its exit says whether all went as it should."""
         self.stdin.close()
         self.stdout.close()
         assert self.process.wait() == 0
@@ -194,11 +194,15 @@ def left_after(protocol: str, *ways: str) -> dict[str, set[str]]:
     """In one process, one after the other: what each has left, of all that was before it."""
     child = Child(protocol, list(ways))
     left = {}
-    for way in ways:
-        child.until(way)
-        left[way] = child.left()
-        child.go_on()
-    child.close()
+    try:
+        for way in ways:
+            child.until(way)
+            left[way] = child.left()
+            child.go_on()
+        child.close()
+    finally:
+        child.process.kill()
+        child.process.wait()
     return left
 
 
@@ -212,16 +216,26 @@ def test_the_round_keys() -> None:
 def test_what_is_in_use_or_was_copied_is_found(protocol: str) -> None:
     left = left_after(protocol, "copied", "live")
     assert left["copied"] == {"node"}
-    assert {"node"} <= left["live"]
+    assert left["live"] >= {"node"}
     assert ("the response's secret" in left["live"]) is (protocol == "v2")  # the client waits with it for the salt
 
 
-if __name__ == "__main__":
-    for p in ("v1", "v2", "xwing"):
-        for w in WAYS:
-            if w == "rotated" and p == "xwing":
-                continue
-            try:
-                print(p, w, left_after(p, w))
-            except Exception as e:
-                print(p, w, "ERR", repr(e)[:200])
+# What `cryptography` does not wipe (see _xwing.py): it is half of what X-Wing's secret is made of.
+KNOWN: Final = {"v1": set[str](), "v2": set[str](), "xwing": {"ML-KEM's shared secret"}}
+ENDS: Final = [name for name in WAYS if name not in ("live", "copied")]
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_nothing_is_left(protocol: str) -> None:
+    left = left_after(protocol, "closed", "interrupted", "refused", "dropped")
+    assert left == dict.fromkeys(left, KNOWN[protocol])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", ENDS)
+@pytest.mark.parametrize("protocol", KNOWN)
+def test_nothing_is_left_by_any_end(protocol: str, way: str) -> None:
+    """Each in a process of its own, where nothing that comes later writes over what was left."""
+    if protocol == "xwing" and way == "rotated":
+        pytest.skip("v1's keys alone can be known before they are made")
+    assert left_after(protocol, way)[way] <= KNOWN[protocol]
