@@ -144,7 +144,8 @@ def main() -> int:
     if (options.resume or options.only) and store.exists():
         results = json.loads(store.read_text(encoding="utf-8"))
     checks = Checks(TOP, CACHE)
-    checks.control()
+    if not options.only:
+        checks.control()
     bad, by = 0, dict.fromkeys(("killed", "explained", "bad"), 0)
     for mutant in mutants:
         if options.only and mutant.name not in options.only:
