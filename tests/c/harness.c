@@ -44,6 +44,8 @@ int check_bytes(const void *got, size_t got_len, const void *want, size_t want_l
 }
 
 unsigned stride(void) {
+  const char *asked = getenv("HARNESS_STRIDE");
+  if (asked != NULL) return (unsigned)strtoul(asked, NULL, 10) | 1u; /* never 0 */
   const char *preloaded = getenv("LD_PRELOAD"); /* how valgrind gets into a process */
   return preloaded != NULL && strstr(preloaded, "vgpreload") != NULL ? 37 : 1;
 }

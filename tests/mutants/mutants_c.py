@@ -117,7 +117,7 @@ def run(mutant: Mutant, checks: Checks) -> dict[str, object]:
         killed = str(by)
     except subprocess.CalledProcessError as error:
         sys.exit(f"{mutant.name} cannot be built:\n{error.stderr}")
-    return {"killed": killed, "seconds": round(time.monotonic() - begin, 1), "digest": mutant.digest()}
+    return {"killed": killed, "seconds": round(time.monotonic() - begin, 1)}
 
 
 def verdict(mutant: Mutant, result: dict[str, object]) -> tuple[str, bool]:
@@ -151,8 +151,9 @@ def main() -> int:
         if options.only and mutant.name not in options.only:
             continue
         result = results.get(mutant.name, {})
-        if not options.resume or result.get("digest") != mutant.digest():
-            result = results[mutant.name] = run(mutant, checks)
+        stale = result.get("digest") != mutant.digest() or (not result["killed"] and result["tests"] != checks.digest)
+        if not options.resume or stale:
+            result = results[mutant.name] = {**run(mutant, checks), "digest": mutant.digest(), "tests": checks.digest}
             store.write_text(json.dumps(results, indent=1), encoding="utf-8")
         text, good = verdict(mutant, result)
         by["bad" if not good else "killed" if result["killed"] else "explained"] += 1
