@@ -1,6 +1,6 @@
 """Mutants of the C core: each change of csrc/ that is listed in c/*.txt is made alone, and the checks must notice.
 
-    mutants_c.py [--only NAME]... [--resume]
+    python -m mutants.mutants_c [--only NAME]... [--resume]
 
 A list is made of entries:
 
@@ -11,10 +11,11 @@ A list is made of entries:
     also: stack, ct, python tests/test_stream.py
     survives: why no check can notice
 
-Lines with `-` are the old text, which must stand in the file exactly once: a list that no longer fits fails loudly. Lines
-with `+` are the new text; none is a text left out. Every mutant meets the C harness first, the fast tests before the slow
-ones, then what `also` names. One that nothing notices must say in `survives` why that is right, and one that says so must
-survive. What runs out of its time is killed, too: an endless loop is noticed.
+Lines with `-` are the old text, which must stand in the file exactly once: a list that no longer fits fails loudly.
+Lines with `+` are the new text; none is a text left out. Every mutant meets the fast tests of the C harness; those that
+are left meet the slow ones that are about their file, and then what `also` names. One that nothing notices must say in
+`survives` why that is right, and one that says so must survive. What runs out of its time is killed, too: an endless
+loop is noticed.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from checks import Checks, Killed
+from mutants.checks import Checks, Noticed
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
@@ -46,38 +47,33 @@ class Mutant:
     survives: str = ""
 
     def digest(self) -> str:
-        text = repr((self.file, self.old, self.new, self.also, self.survives))
+        text = repr((self.file, self.old, self.new, self.also))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def parse(path: Path) -> Iterator[Mutant]:
-    mutant: Mutant | None = None
+    mutant = Mutant("", path.name)
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        where = f"{path.name}:{number}"
-        if line.startswith("[") and line.endswith("]"):
-            if mutant is not None:
+        kind, _, rest = line.partition(" ")
+        if line.startswith("["):
+            if mutant.name:
                 yield mutant
-            mutant = Mutant(line[1:-1], where)
-        elif line == "" or line.startswith("#"):
-            continue
-        elif mutant is None:
-            sys.exit(f"{where}: no [name] before this")
-        elif line == "+" or line.startswith("+ "):
-            mutant.new.append(line[2:])
-        elif line == "-" or line.startswith("- "):
-            mutant.old.append(line[2:])
-        elif line.startswith("file: "):
-            mutant.file = line.removeprefix("file: ")
-        elif line.startswith("also: "):
-            mutant.also = line.removeprefix("also: ").split(", ")
-        elif line.startswith("survives: "):
-            mutant.survives = line.removeprefix("survives: ")
+            mutant = Mutant(line.strip("[]"), f"{path.name}:{number}")
+        elif kind == "+":
+            mutant.new.append(rest)
+        elif kind == "-":
+            mutant.old.append(rest)
+        elif kind == "file:":
+            mutant.file = rest
+        elif kind == "also:":
+            mutant.also = rest.split(", ")
+        elif kind == "survives:":
+            mutant.survives = rest
         elif mutant.survives and line.startswith("  "):
-            mutant.survives += " " + line.strip()
-        else:
-            sys.exit(f"{where}: what is this?")
-    if mutant is not None:
-        yield mutant
+            mutant.survives += f" {line.strip()}"
+        elif line and kind != "#":
+            sys.exit(f"{path.name}:{number}: what is this?")
+    yield mutant
 
 
 def mutated(mutant: Mutant) -> str:
@@ -102,7 +98,7 @@ def read_lists() -> list[Mutant]:
     return mutants
 
 
-def run(mutant: Mutant, checks: Checks) -> dict[str, object]:
+def run(mutant: Mutant, checks: Checks, quickly: bool) -> dict[str, object]:
     csrc = CACHE / "csrc"
     shutil.rmtree(csrc, ignore_errors=True)
     shutil.copytree(TOP / "csrc", csrc, ignore=shutil.ignore_patterns("__pycache__"))
@@ -110,24 +106,44 @@ def run(mutant: Mutant, checks: Checks) -> dict[str, object]:
     begin = time.monotonic()
     killed = ""
     try:
-        checks.harness(csrc, mutant.file)
-        for check in mutant.also:
+        checks.harness(csrc, mutant.file, quickly)
+        for check in [] if quickly else mutant.also:
             checks.named(check, csrc, mutant.file)
-    except Killed as by:
+    except Noticed as by:
         killed = str(by)
     except subprocess.CalledProcessError as error:
         sys.exit(f"{mutant.name} cannot be built:\n{error.stderr}")
     return {"killed": killed, "seconds": round(time.monotonic() - begin, 1)}
 
 
-def verdict(mutant: Mutant, result: dict[str, object]) -> tuple[str, bool]:
-    if result["killed"] and mutant.survives:
-        return f"killed by {result['killed']}, though it is said to survive", False
-    if result["killed"]:
-        return f"killed by {result['killed']}", True
+def verdict(mutant: Mutant, killed: str) -> tuple[str, str]:
+    """Its kind, and what to say."""
+    if killed and mutant.survives:
+        return "bad", f"killed by {killed}, though it is said to survive"
+    if killed:
+        return "killed", f"killed by {killed}"
     if mutant.survives:
-        return f"survived, explained: {mutant.survives}", True
-    return "SURVIVED", False
+        return "explained", f"survived, explained: {mutant.survives}"
+    return "bad", "SURVIVED"
+
+
+def judge(mutants: list[Mutant], results: dict[str, dict[str, object]], store: Path, checks: Checks) -> dict[str, int]:
+    """Run those that have no result yet; how many there are of each kind."""
+    kinds = dict.fromkeys(("killed", "explained", "bad"), 0)
+    for quickly in (True, False):
+        left = [mutant for mutant in mutants if mutant.name not in results]
+        checks.control(quickly)
+        for mutant in left:
+            result = run(mutant, checks, quickly)
+            if result["killed"] or not quickly:
+                results[mutant.name] = {**result, "digest": mutant.digest(), "tests": checks.digest}
+                store.write_text(json.dumps(results, indent=1), encoding="utf-8")
+                _, text = verdict(mutant, str(result["killed"]))
+                sys.stdout.write(f"{mutant.file:18} {mutant.name:44} {result['seconds']:6} s  {text}\n")
+                sys.stdout.flush()
+    for mutant in mutants:
+        kinds[verdict(mutant, str(results[mutant.name]["killed"]))[0]] += 1
+    return kinds
 
 
 def main() -> int:
@@ -140,28 +156,23 @@ def main() -> int:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
     CACHE.mkdir(parents=True, exist_ok=True)
     store = CACHE / "c.json"
+    checks = Checks(TOP, CACHE)
     results: dict[str, dict[str, object]] = {}
     if (options.resume or options.only) and store.exists():
-        results = json.loads(store.read_text(encoding="utf-8"))
-    checks = Checks(TOP, CACHE)
-    if not options.only:
-        checks.control()
-    bad, by = 0, dict.fromkeys(("killed", "explained", "bad"), 0)
-    for mutant in mutants:
-        if options.only and mutant.name not in options.only:
-            continue
-        result = results.get(mutant.name, {})
-        stale = result.get("digest") != mutant.digest() or (not result["killed"] and result["tests"] != checks.digest)
-        if not options.resume or stale:
-            result = results[mutant.name] = {**run(mutant, checks), "digest": mutant.digest(), "tests": checks.digest}
-            store.write_text(json.dumps(results, indent=1), encoding="utf-8")
-        text, good = verdict(mutant, result)
-        by["bad" if not good else "killed" if result["killed"] else "explained"] += 1
-        bad += not good
-        sys.stdout.write(f"{mutant.file:18} {mutant.name:40} {result['seconds']:6} s  {text}\n")
-        sys.stdout.flush()
-    sys.stdout.write(f"{sum(by.values())} mutants of the C core: {by['killed']} killed, {by['explained']} explained, {bad} bad\n")
-    return bad != 0
+        digests = {mutant.name: mutant.digest() for mutant in mutants}
+        results = {  # one that was killed stays killed; one that survived may meet a new test
+            name: result
+            for name, result in json.loads(store.read_text(encoding="utf-8")).items()
+            if result["digest"] == digests.get(name) and (result["killed"] or result["tests"] == checks.digest)
+        }
+    for name in options.only:
+        results.pop(name, None)
+    kinds = judge([m for m in mutants if not options.only or m.name in options.only], results, store, checks)
+    sys.stdout.write(
+        f"{sum(kinds.values())} mutants of the C core: "
+        f"{kinds['killed']} killed, {kinds['explained']} explained, {kinds['bad']} bad\n"
+    )
+    return kinds["bad"] != 0
 
 
 if __name__ == "__main__":

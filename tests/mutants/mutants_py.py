@@ -1,9 +1,9 @@
-"""Mutants of the Python: cosmic-ray's, of the modules where a wrong line is a hole, each against the tests that must notice.
+"""Mutants of the Python: cosmic-ray's, of the modules where a wrong line is a hole, against the tests that must notice.
 
-    mutants_py.py PYTHON [--only MODULE]... [--resume]
+    python -m mutants.mutants_py PYTHON [--only MODULE]... [--resume]
 
-PYTHON runs the tests; this program runs where cosmic-ray is installed. It works on a copy of the tree, in .cache. A mutant
-that survives must be explained in python/MODULE.txt:
+PYTHON runs the tests; this program runs where cosmic-ray is installed. It works on a copy of the tree, in .cache. A
+mutant that survives must be explained in python/MODULE.txt:
 
     - the line
     + what the mutant makes of it; further such lines may follow
@@ -28,11 +28,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-from cosmic_ray.ast import ast_nodes, get_ast
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator, operator_names
+from cosmic_ray.ast import ast_nodes, get_ast  # type: ignore[import-not-found] # in an environment of its own
+from cosmic_ray.mutating import mutate_code  # type: ignore[import-not-found] # as above
+from cosmic_ray.plugins import get_operator, operator_names  # type: ignore[import-not-found] # as above
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
@@ -49,7 +48,7 @@ OPERATORS = re.compile(
 
 # The most important first; of each the tests that should notice, the most likely first.
 MODULES = {
-    "_state": "test_state test_client test_node test_v2_client test_v2_node",
+    "_state": "test_state test_client test_node test_v2_node test_interrupts test_threads_fork test_v2_threads_fork",
     "_opener_v1": "test_stream test_client test_stream_limits",
     "_opener_v2": "test_v2_streams test_v2_client test_v2_answers",
     "_opener": "test_stream test_v2_streams test_client test_v2_client test_stream_limits test_v2_answers",
@@ -130,16 +129,15 @@ class Worker:
         environment = {**os.environ, "PYTHONPATH": str(COPY / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         script = [python, str(HERE / "worker.py")]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(script, stdin=pipe, stdout=pipe, text=True, cwd=COPY, env=environment)
+        process = subprocess.Popen(script, stdin=pipe, stdout=pipe, text=True, cwd=COPY, env=environment)
+        if process.stdin is None or process.stdout is None:
+            sys.exit("no pipes")
+        self.orders, self.answers = process.stdin, process.stdout
 
     def run(self, tests: list[str]) -> str:
-        to, answers = self.process.stdin, self.process.stdout
-        if not isinstance(to, IO) and (to is None or answers is None):
-            sys.exit("no pipes")
-        to.write(json.dumps({"tests": tests, "seconds": SECONDS}) + "\n")
-        to.flush()
-        answer = answers.readline().strip() if answers else ""
-        return answer or sys.exit("the worker has ended")
+        self.orders.write(json.dumps({"tests": tests, "seconds": SECONDS}) + "\n")
+        self.orders.flush()
+        return self.answers.readline().strip() or sys.exit("the worker has ended")
 
 
 def copy_tree() -> None:
@@ -204,7 +202,9 @@ def main() -> int:
         if not options.only or module in options.only:
             store = COPY.parent / f"python-{module}.json"
             counts = [a + b for a, b in zip(counts, check(module, worker, store, options.resume), strict=True)]
-    sys.stdout.write(f"{sum(counts)} mutants of the Python: {counts[0]} killed, {counts[1]} explained, {counts[2]} bad\n")
+    sys.stdout.write(
+        f"{sum(counts)} mutants of the Python: {counts[0]} killed, {counts[1]} explained, {counts[2]} bad\n"
+    )
     return counts[2] != 0
 
 

@@ -1,7 +1,7 @@
 """Runs tests in children that it forks, so that what does not change is imported once. It runs where the tests do.
 
-It is told on standard input, a line of JSON each time: the tests, and the seconds that they may take. It answers "killed",
-"survived" or "timeout". What is mutated must not be imported here.
+It is told on standard input, a line of JSON each time: the tests, and the seconds that they may take. It answers
+"killed", "survived" or "timeout". What is mutated must not be imported here.
 """
 
 import importlib
@@ -12,7 +12,7 @@ import signal
 import sys
 
 # What the tests import, but for what stands on the package itself.
-HEAVY = "pytest hypothesis cffi nacl.bindings cryptography.hazmat.primitives.asymmetric.x25519 httpx redis anyio xdist pytest_timeout"
+HEAVY = "pytest hypothesis cffi nacl.bindings cryptography.hazmat.primitives.ciphers.aead httpx redis anyio"
 KILLED_BY_CLOCK = {signal.SIGKILL, signal.SIGXCPU, signal.SIGALRM}
 
 
