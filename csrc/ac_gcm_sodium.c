@@ -1,4 +1,5 @@
-/* AES-256-GCM by libsodium (x86 with AES-NI, Arm with its crypto extension). Its one-shot calls take the raw key. */
+/* AES-256-GCM by libsodium (x86 with AES-NI, Arm with its crypto extension). Its one-shot calls take the raw key, and
+ * leave plaintext on the stack. */
 #include "ac_internal.h"
 
 #define MUTABLE(p) ((unsigned char *)(uintptr_t)(p)) /* the table's types leave `const` out */
@@ -12,6 +13,7 @@ static int seal(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t
   unsigned long long out_len = 0;
   const int refused = aci_sodium.aes256gcm_encrypt(out, &out_len, MUTABLE(plaintext), plaintext_len, MUTABLE(aad),
                                                    aad_len, NULL, MUTABLE(nonce), MUTABLE(words));
+  aci_burn_stack();
   if (refused || out_len != plaintext_len + AC_TAG_BYTES) {
     aci_wipe(out, plaintext_len + AC_TAG_BYTES);
     return AC_ERR_PRIMITIVE;
@@ -26,6 +28,7 @@ static int open(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t
   const int refused = aci_sodium.aes256gcm_decrypt(sealed_len > AC_TAG_BYTES ? out : nothing, NULL, NULL,
                                                    MUTABLE(sealed), sealed_len, MUTABLE(aad), aad_len, MUTABLE(nonce),
                                                    MUTABLE(words));
+  aci_burn_stack();
   if (refused) {
     aci_wipe(out, sealed_len - AC_TAG_BYTES);
     return AC_ERR_AUTH;
