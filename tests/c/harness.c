@@ -280,6 +280,10 @@ int main(int argc, char **argv) {
     if (!under_valgrind()) ran += run(of_stack, LEN(of_stack), names);
     CHECK(random_left() == 0);
   }
-  printf("%lu passed, %lu failed\n", passed, failed);
+  printf("AES backends:");
+  for (unsigned i = 0; ac_aes_backend_name(i) != NULL; i++) {
+    if (ac_aes_backend_usable(i)) printf(" %s", ac_aes_backend_name(i));
+  }
+  printf("\n%lu passed, %lu failed\n", passed, failed);
   return failed != 0 || ran == 0;
 }
