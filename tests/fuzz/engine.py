@@ -1,0 +1,117 @@
+"""What the targets share: how libFuzzer gets hold of them, and how they read the bytes that it thinks of.
+
+A target is a function of a `Program`. Whatever it raises is a finding.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import atheris  # type: ignore[import-not-found] # it lies in a place of its own
+
+__all__ = ["PLANTED", "Program", "check", "instrumented", "same_each_time", "start"]
+
+PLANTED: Final = os.environ.get("ATOMA_CRYPTO_FUZZ_FAULT") == "1"
+"""Whether a target is to plant its fault, for `make controls`."""
+
+_T = TypeVar("_T")
+
+
+@contextmanager
+def instrumented() -> Any:
+    """Modules of the package that are imported inside tell libFuzzer where they have been."""
+    with atheris.instrument_imports(include=["atoma_crypto"], enable_loader_override=False):
+        yield
+
+
+class Program:
+    """Bytes as a list of decisions. Where they end, all is 0, which should be the plain way to go."""
+
+    __slots__ = ("_at", "_bytes")
+
+    def __init__(self, data: bytes) -> None:
+        self._bytes = data
+        self._at = 0
+
+    def byte(self) -> int:
+        at = self._at
+        self._at = at + 1
+        return self._bytes[at] if at < len(self._bytes) else 0
+
+    def number(self) -> int:
+        """Of 16 bits."""
+        return self.byte() << 8 | self.byte()
+
+    def below(self, end: int) -> int:
+        """0 to end - 1; 0 where end is 0."""
+        value = self.byte() if end <= 256 else self.number()
+        return value % end if end else 0
+
+    def one_of(self, values: Sequence[_T]) -> _T:
+        return values[self.below(len(values))]
+
+    def bytes(self, length: int) -> bytes:
+        """The next ones, fewer where they end."""
+        self._at += length
+        return self._bytes[self._at - length : self._at]
+
+    def rest(self) -> bytes:
+        return self.bytes(max(0, len(self._bytes) - self._at))
+
+    @property
+    def left(self) -> int:
+        return max(0, len(self._bytes) - self._at)
+
+
+def check(holds: bool, message: str) -> None:
+    """An assertion that stays under `-O`."""
+    if not holds:
+        raise AssertionError(message)
+
+
+class _Fixed:
+    """PyNaCl's ffi, but for `randombytes`: it gives the same each time, so that a finding can be found again."""
+
+    def __init__(self, sodium_ffi: Any, ffi: Any) -> None:
+        self._sodium_ffi, self._ffi = sodium_ffi, ffi
+        self._count = 0
+        self._function = ffi.callback("void(void *, unsigned long long)", self._fill)
+
+    def _fill(self, out: Any, length: int) -> None:
+        from hashlib import shake_128  # noqa: PLC0415 - the rest has no use for it
+
+        self._count += 1
+        self._ffi.memmove(out, shake_128(b"fuzz %d" % self._count).digest(length), length)
+
+    def addressof(self, sodium: Any, name: str) -> Any:
+        return self._function if name == "randombytes" else self._sodium_ffi.addressof(sodium, name)
+
+    def cast(self, ctype: str, function: Any) -> Any:
+        return (self._ffi if function is self._function else self._sodium_ffi).cast(ctype, function)
+
+
+def same_each_time(make: Callable[[], _T]) -> _T:
+    """What `make` gives, with keys, salts and nonces that are the same in every run."""
+    from atoma_crypto import _core  # noqa: PLC0415 - instrumented by now
+
+    known = vars(_core)
+    sodium, sodium_ffi, backend = known["_sodium_lib"], known["_sodium_ffi"], _core.aes_backend()
+    fixed = _Fixed(sodium_ffi, _core.ffi)
+    _core._load(sodium, fixed, backend)
+    try:
+        return make()
+    finally:
+        _core._load(sodium, sodium_ffi, backend)
+
+
+def start(target: Callable[[Program], None]) -> None:
+    """Hand over to libFuzzer; its options are the command's."""
+    import atoma_crypto  # noqa: PLC0415 - instrumented by now
+
+    check("/.cache/fuzz-sessions/" in str(atoma_crypto.__file__), "the package is not the copy: use the Makefile")
+    atheris.Setup(sys.argv, lambda data: target(Program(data)))
+    atheris.Fuzz()
