@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import atheris  # type: ignore[import-not-found] # it lies in a place of its own
+import atheris  # type: ignore[import-untyped] # its stubs are a package of their own, for one name
 
 __all__ = ["PLANTED", "Program", "check", "instrumented", "same_each_time", "start"]
 
@@ -54,13 +55,13 @@ class Program:
     def one_of(self, values: Sequence[_T]) -> _T:
         return values[self.below(len(values))]
 
-    def bytes(self, length: int) -> bytes:
+    def take(self, length: int) -> bytes:
         """The next ones, fewer where they end."""
         self._at += length
         return self._bytes[self._at - length : self._at]
 
     def rest(self) -> bytes:
-        return self.bytes(max(0, len(self._bytes) - self._at))
+        return self.take(max(0, len(self._bytes) - self._at))
 
     @property
     def left(self) -> int:
@@ -82,7 +83,7 @@ class _Fixed:
         self._function = ffi.callback("void(void *, unsigned long long)", self._fill)
 
     def _fill(self, out: Any, length: int) -> None:
-        from hashlib import shake_128  # noqa: PLC0415 - the rest has no use for it
+        from hashlib import shake_128
 
         self._count += 1
         self._ffi.memmove(out, shake_128(b"fuzz %d" % self._count).digest(length), length)
@@ -96,7 +97,7 @@ class _Fixed:
 
 def same_each_time(make: Callable[[], _T]) -> _T:
     """What `make` gives, with keys, salts and nonces that are the same in every run."""
-    from atoma_crypto import _core  # noqa: PLC0415 - instrumented by now
+    from atoma_crypto import _core
 
     known = vars(_core)
     sodium, sodium_ffi, backend = known["_sodium_lib"], known["_sodium_ffi"], _core.aes_backend()
@@ -110,8 +111,10 @@ def same_each_time(make: Callable[[], _T]) -> _T:
 
 def start(target: Callable[[Program], None]) -> None:
     """Hand over to libFuzzer; its options are the command's."""
-    import atoma_crypto  # noqa: PLC0415 - instrumented by now
+    import atoma_crypto
 
     check("/.cache/fuzz-sessions/" in str(atoma_crypto.__file__), "the package is not the copy: use the Makefile")
-    atheris.Setup(sys.argv, lambda data: target(Program(data)))
+    # what libFuzzer runs, through a shell, where it merges corpora
+    command = f"{sys.executable} -m fuzz.{Path(sys.argv[0]).stem}"
+    atheris.Setup([command, *sys.argv[1:]], lambda data: target(Program(data)))
     atheris.Fuzz()

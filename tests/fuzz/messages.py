@@ -13,7 +13,19 @@ with instrumented():
     import atoma_crypto as ac
     from helpers import BOM, NEWLINES, STREAM_BODY, USAGE, twin
 
-__all__ = ["MARK", "NODE_SECRET", "NOW", "Admitting", "Exchange", "Sealed", "exchange", "request", "spoiled", "stream", "twin"]
+__all__ = [
+    "MARK",
+    "NODE_SECRET",
+    "NOW",
+    "Admitting",
+    "Exchange",
+    "Sealed",
+    "exchange",
+    "request",
+    "spoiled",
+    "stream",
+    "twin",
+]
 
 NOW: Final = 1763808745
 MARK: Final = "pl41nt3xt"  # in all that is secret, so that it is noticed elsewhere
@@ -60,16 +72,14 @@ def text(number: int) -> bytes:
     return json.dumps({"choices": [{"delta": {"content": MARK + "x" * (number * number * 11)}}]}).encode()
 
 
-def exchange(protocol: Any, *, stream: bool, abort: bool = False, last: bytes = b"") -> Exchange:
-    """A whole exchange. `last` is v2's: the plaintext of its last record, which only embedders send."""
+def exchange(protocol: Any, *, stream: bool, abort: bool = False) -> Exchange:
+    """A whole exchange, its request included."""
     return same_each_time(lambda: _exchange(protocol, stream, abort))
 
 
 def _exchange(protocol: Any, stream: bool, abort: bool) -> Exchange:
     key = ac.SecretKey.from_bytes(NODE_SECRET)
-    client = ac.ClientSession(
-        key.public_key, model="m", stack_small_id=42, protocol=protocol, clock=lambda: NOW
-    )
+    client = ac.ClientSession(key.public_key, model="m", stack_small_id=42, protocol=protocol, clock=lambda: NOW)
     body = STREAM_BODY[:-1] + b',"x":"%b"}' % MARK.encode()
     if not stream:
         body = body.replace(b"true", b"false")
@@ -105,13 +115,28 @@ TOKENS: Final = (
     *("0", "1", "2", "3", "4", "-0", "-1", "01", "1.0", "2.0", "2e0", "-0.0", "1e999", "1E+2", "1.", ".5", "-", "+1"),
     *("9007199254740991", "9007199254740992", "18446744073709551615", "18446744073709551616", "1" * 41, "1" * 5000),
     *("null", "true", "false", "NaN", "Infinity", "nul", '""', '"x"', '"\\u0000"', '"\\ud800"', '"\\ud83d\\ude00"'),
-    *('"\u00e9"', '"\x7f"', '"\t"', '"\\/"', '"\\x"', '"A"', '"AAAA"', '"AAA="', '"AAB="', '"AA=="', '"A==="', '"===="'),
+    *('"\u00e9"', '"\x7f"', '"\t"', '"\\/"', '"\\x"', '"A"', '"AAAA"', '"AAA="', '"AAB="', '"AA=="', '"A==="'),
     *("[]", "{}", "{ }", "[[]]", '{"x":1}', '{"x":{"x":1}}', '{"x":1,"x":2}', "[1,]", '{"a":1,}', "{", "}", "[", ""),
-    *("[" * 15 + "]" * 15, "[" * 16 + "]" * 16, "[" * 600 + "]" * 600, '{"":' * 15 + "1" + "}" * 15, "[" + "1," * 1001 + "1]"),
+    *("[" * 15 + "]" * 15, "[" * 16 + "]" * 16, "[" * 600 + "]" * 600),
+    *('{"":' * 15 + "1" + "}" * 15, "[" + "1," * 1001 + "1]", '"===="'),
     *('{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}', '{"prompt_tokens":1,"completion_tokens":2}'),
-    *('{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8.0}', '{"total_tokens":8,"prompt_tokens":3,"completion_tokens":5}'),
+    *('{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8.0}',),
+    *('{"total_tokens":8,"prompt_tokens":3,"completion_tokens":5}'),
 )  # fmt: skip
-NAMES: Final = ("x", "", "v", "salt", "flag", "usage", "nonce", "ciphertext", "response_hash", "signature", "stream", "\u00e9")
+NAMES: Final = (
+    "x",
+    "",
+    "v",
+    "salt",
+    "flag",
+    "usage",
+    "nonce",
+    "ciphertext",
+    "response_hash",
+    "signature",
+    "stream",
+    "\u00e9",
+)
 
 
 class Token(str):
@@ -133,7 +158,9 @@ def _changed(program: Program, members: Members, others: Sequence[Sealed]) -> No
         case 2 if len(members) > 1:
             del members[at]
         case 3:
-            members.insert(program.below(len(members) + 1), (name, Token(program.one_of(TOKENS)) if program.byte() & 1 else value))
+            members.insert(
+                program.below(len(members) + 1), (name, Token(program.one_of(TOKENS)) if program.byte() & 1 else value)
+            )
         case 4:
             members.insert(at, (program.one_of(NAMES), Token(program.one_of(TOKENS))))
         case 5:
@@ -144,7 +171,7 @@ def _changed(program: Program, members: Members, others: Sequence[Sealed]) -> No
         case _ if isinstance(value, str):
             members[at] = name, _recoded(program, value)
         case _:
-            members[at] = name, Token(program.bytes(program.below(8)).decode("latin-1"))
+            members[at] = name, Token(program.take(program.below(8)).decode("latin-1"))
 
 
 def _recoded(program: Program, text: str) -> str:
@@ -157,9 +184,9 @@ def _recoded(program: Program, text: str) -> str:
         elif way == 1:
             del raw[program.number() % (len(raw) + 1) :]
         elif way == 2:
-            raw += program.bytes(program.below(20))
+            raw += program.take(program.below(20))
         else:
-            raw[: program.below(20)] = program.bytes(program.below(20))
+            raw[: program.below(20)] = program.take(program.below(20))
         return base64.b64encode(raw).decode()
     at = program.number() % (len(text) + 1)
     if way == 4:
@@ -172,7 +199,9 @@ def _recoded(program: Program, text: str) -> str:
 
 
 def _is_base64(text: str) -> bool:
-    return all(c.isalnum() or c in "+/=" for c in text) and "=" not in text.rstrip("=") and len(text.rstrip("=")) % 4 != 1
+    return (
+        all(c.isalnum() or c in "+/=" for c in text) and "=" not in text.rstrip("=") and len(text.rstrip("=")) % 4 != 1
+    )
 
 
 def _spelled(text: str) -> str:
@@ -191,7 +220,9 @@ def _printed(program: Program, members: Members) -> bytes:
             return _spelled(of)
         return json.dumps(of, separators=(f"{gap},", f":{gap}"), ensure_ascii=way != 7)
 
-    found = f"{gap},{gap}".join(f"{_spelled(name) if way == 6 else json.dumps(name)}{gap}:{gap}{value(of)}" for name, of in members)
+    found = f"{gap},{gap}".join(
+        f"{_spelled(name) if way == 6 else json.dumps(name)}{gap}:{gap}{value(of)}" for name, of in members
+    )
     return f"{gap}{{{gap}{found}{gap}}}{gap}".encode("utf-8", "surrogatepass")
 
 
@@ -210,18 +241,18 @@ def respelled(program: Program, one: Sealed, others: Sequence[Sealed]) -> bytes:
 
 # ---- as bytes ---------------------------------------------------------------------------------------------------
 
-PIECES: Final = tuple(
-    piece.encode()
-    for piece in (*TOKENS, *'{}[],:"\\=A+/-_ \t\r\n\x00\x7f', "\n\n", "\r\n", "\r\r", ":", "data", "data:", "data: ", ": x\n", "\n:\n", "[DONE]", "\ufeff")
-    if len(piece) < 100
-) + (b"\xff", b"\xed\xa0\x80", b"\xc3", BOM)  # fmt: skip
+OF_EVENTS: Final = ("\n\n", "\r\n", "\r\r", "data", "data:", "data: ", ": x\n", "\n:\n", "[DONE]", "\ufeff")
+PIECES: Final = (
+    *(piece.encode() for piece in (*TOKENS, *OF_EVENTS, *'{}[],:"\\=A+/-_ \t\r\n\x00\x7f') if len(piece) < 100),
+    *(b"\xff", b"\xed\xa0\x80", b"\xc3"),
+)
 
 
 def spliced(program: Program, raw: bytes) -> bytes:
     """Up to three edits: a piece, or bytes of the input, instead of some bytes."""
     for _ in range(max(0, program.below(8) - 4)):
         at, gone = program.number() % (len(raw) + 1), program.one_of((0, 0, 0, 1, 1, 2, 4, 30, 400))
-        piece = program.one_of(PIECES) if program.byte() < 192 else program.bytes(program.below(40))
+        piece = program.one_of(PIECES) if program.byte() < 192 else program.take(program.below(40))
         raw = raw[:at] + piece + raw[at + gone :]
     return raw
 
@@ -236,7 +267,22 @@ def spoiled(program: Program, one: Sealed, others: Sequence[Sealed]) -> bytes:
 
 # ---- as events --------------------------------------------------------------------------------------------------
 
-BETWEEN: Final = (b"", b"", b"", b": keep-alive\n\n", b":\n", b"\n", b"data: [DONE]\n\n", b"event: x\nid: 1\n", b"data\n\n", b"data:\n\n", b"x\n\n", b"id", b"data: {}\n\n", b"data: [DONE] \n\n")
+BETWEEN: Final = (
+    b"",
+    b"",
+    b"",
+    b": keep-alive\n\n",
+    b":\n",
+    b"\n",
+    b"data: [DONE]\n\n",
+    b"event: x\nid: 1\n",
+    b"data\n\n",
+    b"data:\n\n",
+    b"x\n\n",
+    b"id",
+    b"data: {}\n\n",
+    b"data: [DONE] \n\n",
+)
 
 
 def _event(program: Program, text: bytes) -> bytes:
@@ -245,7 +291,18 @@ def _event(program: Program, text: bytes) -> bytes:
     if way == 1 and len(text):
         at = program.number() % len(text)
         text = text[:at] + b"\n" + text[at:]
-    name = (b"data: ", b"data: ", b"data:", b"data:  ", b"data :", b"data: ", b"Data: ", b"data:\t", b"data: ", b"data: ")[way]
+    name = (
+        b"data: ",
+        b"data: ",
+        b"data:",
+        b"data:  ",
+        b"data :",
+        b"data: ",
+        b"Data: ",
+        b"data:\t",
+        b"data: ",
+        b"data: ",
+    )[way]
     lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     out = b"".join(name + line + b"\n" for line in lines)
     if way == 5:
@@ -274,7 +331,9 @@ def stream(program: Program, sealed: Sequence[Sealed]) -> list[bytes]:
         else:
             raw += b"data: " + sealed[at].raw + b"\n\n"
     if way & 8:
-        raw = program.one_of((BOM, BOM + BOM, b"\n", b"\r", b": x\r\n\r\n", b"")) + raw.replace(b"\n", program.one_of(NEWLINES))
+        raw = program.one_of((BOM, BOM + BOM, b"\n", b"\r", b": x\r\n\r\n", b"")) + raw.replace(
+            b"\n", program.one_of(NEWLINES)
+        )
     if way & 16:
         raw = spliced(program, raw)
     if way & 32:

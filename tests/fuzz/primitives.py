@@ -46,7 +46,7 @@ def some(program: Program, most: int = 4096) -> bytes:
     """Bytes of any length: those of the input, or a stretch of the filling."""
     kind = program.byte()
     if kind < 96:
-        return program.bytes(kind)
+        return program.take(kind)
     length = program.number()
     if kind < 224:
         length %= 600  # where the backends change from one way to another
@@ -54,17 +54,17 @@ def some(program: Program, most: int = 4096) -> bytes:
     return FILL[begin : begin + min(length, most)]
 
 
-def raised(call: Callable[[], Any], errors: tuple[type[Exception], ...]) -> Any:
+def unless(errors: type[Exception] | tuple[type[Exception], ...], call: Callable[..., Any], *arguments: Any) -> Any:
     """What it gives, or None where it raises one of these."""
     try:
-        return call()
+        return call(*arguments)
     except errors:
         return None
 
 
 def aes(program: Program) -> None:
     at = program.below(len(KEYS))
-    theirs, nonce, aad, plaintext = THEIRS[at], program.bytes(12).ljust(12, b"\0"), some(program), some(program, 70_000)
+    theirs, nonce, aad, plaintext = THEIRS[at], program.take(12).ljust(12, b"\0"), some(program), some(program, 70_000)
     sealed = theirs.encrypt(nonce, plaintext, aad)
     spoiled = bytearray(sealed)
     spoiled[program.number() % len(sealed)] ^= 1 << program.below(8)
@@ -82,7 +82,7 @@ def aes(program: Program) -> None:
         around = bytes(memory[:offset]) + bytes(memory[offset + len(sealed) :])
         check(around == b"\xa5" * len(around), f"{name} has written around")
         out = bytearray(b"\xa5" * length)
-        opened = raised(lambda ours=ours, out=out: ours.open_into(nonce, spoiled, out, aad), (ac.AuthenticationError,))  # type: ignore[misc] # a loop's lambda
+        opened = unless(ac.AuthenticationError, ours.open_into, nonce, spoiled, out, aad)
         check(opened is None, f"{name} opens what was changed")
         check(out == bytes(length), f"{name} leaves something where it has refused")
 
@@ -90,10 +90,10 @@ def aes(program: Program) -> None:
 def aes_any(program: Program) -> None:
     """Bytes that nobody has sealed, too short ones among them."""
     at = program.below(len(KEYS))
-    nonce, sealed, aad = program.bytes(12).ljust(12, b"\0"), some(program), some(program)
-    theirs = raised(lambda: THEIRS[at].decrypt(nonce, sealed, aad), (InvalidTag,))
+    nonce, sealed, aad = program.take(12).ljust(12, b"\0"), some(program), some(program)
+    theirs = unless(InvalidTag, THEIRS[at].decrypt, nonce, sealed, aad)
     for name, ours in zip(BACKENDS, OURS[at], strict=True):
-        found = raised(lambda ours=ours: ours.open(nonce, sealed, aad), (ac.AuthenticationError,))  # type: ignore[misc] # a loop's lambda
+        found = unless(ac.AuthenticationError, ours.open, nonce, sealed, aad)
         check(found == theirs, f"{name} opens otherwise")
 
 
@@ -111,16 +111,16 @@ def blake2b(program: Program) -> None:
 
 
 def scalar(program: Program) -> bytes:
-    return program.bytes(32).ljust(32, b"\x07")
+    return program.take(32).ljust(32, b"\x07")
 
 
 def x25519(program: Program) -> None:
     secret = scalar(program)
-    public = program.one_of(POINTS) if program.byte() & 1 else program.bytes(32).ljust(32, b"\x09")
+    public = program.one_of(POINTS) if program.byte() & 1 else program.take(32).ljust(32, b"\x09")
     private = X25519PrivateKey.from_private_bytes(secret)
     check(hazmat.x25519_public_key(secret) == private.public_key().public_bytes_raw(), "another public key")
-    theirs = raised(lambda: private.exchange(X25519PublicKey.from_public_bytes(public)), (ValueError,))
-    ours = raised(lambda: hazmat.x25519(secret, public), (ac.InvalidKeyError,))
+    theirs = unless(ValueError, private.exchange, X25519PublicKey.from_public_bytes(public))
+    ours = unless(ac.InvalidKeyError, hazmat.x25519, secret, public)
     check(ours == theirs, "X25519 gives something else")
 
 
@@ -136,8 +136,8 @@ def hpke_x25519(program: Program) -> None:
     check(recipient_opens(sealed, 32, secret, info, "X25519") == plaintext, "HPKE opens otherwise")
     spoiled = bytearray(sealed)
     spoiled[program.number() % len(sealed)] ^= 1 << program.below(8)
-    theirs = raised(lambda: SUITE.decrypt(bytes(spoiled), private, info), (InvalidTag, ValueError))
-    ours = raised(lambda: recipient_opens(bytes(spoiled), 32, secret, info, "X25519"), (ac.AuthenticationError,))
+    theirs = unless((InvalidTag, ValueError), SUITE.decrypt, bytes(spoiled), private, info)
+    ours = unless(ac.AuthenticationError, recipient_opens, bytes(spoiled), 32, secret, info, "X25519")
     check(ours == theirs, "HPKE opens what was changed otherwise")
 
 

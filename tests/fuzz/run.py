@@ -2,12 +2,16 @@
 
 python -m fuzz.run check SECONDS TARGET...      a finding is a failure; its input is kept
 python -m fuzz.run controls SECONDS TARGET...   with the planted fault: no finding is a failure
+python -m fuzz.run seeds SECONDS TARGET...      what the corpora have by now, as few inputs as reach all of it
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,70 +19,86 @@ from pathlib import Path
 from typing import Final
 
 # What the target's input can be; longer ones make few executions, and say no more.
-OPTIONS: Final = ("-max_len=1024", "-timeout=30", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1")
+OPTIONS: Final = ("-max_len=1024", "-len_control=20", "-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1")
+SEEDS: Final = Path(__file__).parent / "seeds"
 
 
-def run(target: str, seconds: int, *, planted: bool) -> tuple[bool, str]:
-    """Whether the target ended without a finding, and what it had to say."""
-    name = f"{target}-control" if planted else target
-    corpus = Path("corpus", name)
-    if planted:  # a corpus that has grown before would be no control of what is found within seconds
-        for old in (*corpus.glob("*"), *Path().glob(f"finding-{name}-*")):
-            old.unlink()
-    corpus.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", f"fuzz.{target}", *OPTIONS, f"-artifact_prefix=finding-{name}-"]
-    environment = os.environ | ({"ATOMA_CRYPTO_FUZZ_FAULT": "1"} if planted else {})
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - this is what it is for
+
+
+def start(target: str, name: str, *options: str, planted: bool = False) -> tuple[bool, str]:
+    """Run a target to its end: whether that was without a finding, and what it had to say."""
+    command = [sys.executable, "-m", f"fuzz.{target}", *OPTIONS, f"-artifact_prefix=finding-{name}-", *options]
+    environment = os.environ | {"ATOMA_CRYPTO_FUZZ_FAULT": "1" if planted else ""}
     log = Path(f"{name}.log")
     with log.open("w", encoding="utf-8") as output:
-        ended = subprocess.run(
-            [*command, f"-max_total_time={seconds}", str(corpus)],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+        ended = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     return ended.returncode == 0, log.read_text(encoding="utf-8", errors="replace")
 
 
 def figure(pattern: str, log: str) -> str:
     found = re.findall(pattern, log)
-    return found[-1] if found else "?"
+    return str(found[-1]) if found else "?"
+
+
+def sown(target: str) -> Path:
+    """The corpus, the seeds among it: one line of base64 each."""
+    corpus = Path("corpus", target)
+    corpus.mkdir(parents=True, exist_ok=True)
+    seeds = SEEDS / f"{target}.txt"
+    for line in seeds.read_bytes().split() if seeds.exists() else ():
+        seed = base64.b64decode(line)
+        (corpus / hashlib.sha1(seed, usedforsecurity=False).hexdigest()).write_bytes(
+            seed
+        )  # the name libFuzzer gives it
+    return corpus
 
 
 def check(target: str, seconds: int) -> bool:
     began = time.monotonic()
-    good, log = run(target, seconds, planted=False)
+    good, log = start(target, target, f"-max_total_time={seconds}", str(sown(target)))
     count = figure(r"stat::number_of_executed_units: *(\d+)", log)
     speed = figure(r"stat::average_exec_per_sec: *(\d+)", log)
-    covered, inputs = figure(r" cov: (\d+)", log), figure(r" corp: (\d+)", log)
-    verdict = "ok" if good else "FINDING"
-    print(
-        f"{target:<11}{verdict}: {count} executions in {time.monotonic() - began:.0f} s, {speed} a second, "
-        f"{covered} edges, {inputs} inputs",
-        flush=True,
+    edges, inputs = figure(r" cov: (\d+)", log), figure(r" corp: (\d+)", log)
+    say(
+        f"{target:<11}{'ok' if good else 'FINDING'}: {count} executions in {time.monotonic() - began:.0f} s, "
+        f"{speed} a second, {edges} edges, {inputs} inputs"
     )
     if not good:
-        print("\n".join(log.splitlines()[-60:]))
+        say("\n".join(log.splitlines()[-60:]))
     return good
 
 
 def control(target: str, seconds: int) -> bool:
-    began = time.monotonic()
-    good, log = run(target, seconds, planted=True)
-    found = not good and "Uncaught Python exception" in log and "planted" in log
-    said = re.findall(r"AssertionError: (.*)", log)
-    print(
-        f"{target:<11}{'found' if found else 'NOT FOUND'} after {time.monotonic() - began:.0f} s: "
-        f"{said[0] if said else log.splitlines()[-1:]}",
-        flush=True,
-    )
+    """From nothing: neither the corpus nor the seeds have seen the fault, and may not be what finds it."""
+    began, name = time.monotonic(), f"{target}-control"
+    for old in Path().glob(f"finding-{name}-*"):
+        old.unlink()
+    good, log = start(target, name, f"-max_total_time={seconds}", planted=True)
+    found = not good and any(Path().glob(f"finding-{name}-crash-*"))
+    said = figure(r"Uncaught Python exception: ===\n(.*)", log)
+    say(f"{target:<11}{'found' if found else 'NOT FOUND'} after {time.monotonic() - began:.0f} s: {said}")
     return found
+
+
+def seeds(target: str, _seconds: int) -> bool:
+    corpus, few = sown(target), Path("few", target)
+    shutil.rmtree(few, ignore_errors=True)
+    few.mkdir(parents=True)
+    good, _ = start(target, f"{target}-seeds", "-set_cover_merge=1", str(few), str(corpus))
+    inputs = sorted((path.read_bytes() for path in few.iterdir()), key=lambda seed: (len(seed), seed))
+    SEEDS.mkdir(exist_ok=True)
+    (SEEDS / f"{target}.txt").write_bytes(b"".join(base64.b64encode(seed) + b"\n" for seed in inputs))
+    say(f"{target:<11}{len(inputs)} of {len(list(corpus.iterdir()))} inputs")
+    return good
 
 
 def main() -> int:
     command, seconds, *targets = sys.argv[1:]
-    ask = {"check": check, "controls": control}[command]
-    return 0 if all([ask(target, int(seconds)) for target in targets]) else 1
+    ask = {"check": check, "controls": control, "seeds": seeds}[command]
+    verdicts = [ask(target, int(seconds)) for target in targets]  # all of them, whatever one says
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -76,8 +76,18 @@ def refused(call: Callable[[], object], error: type[Exception]) -> None:
 
 def calls_of(session: Session) -> list[Callable[[], object]]:
     if isinstance(session, ac.NodeSession):
-        return [lambda: session.open_request(b"{}"), lambda: session.seal_chunk(b"x"), lambda: session.seal_response(b"x"), session.finish]
-    return [lambda: session.open_response(b"{}"), lambda: session.receive_data(b"x"), session.next_event, session.receive_eof]  # fmt: skip
+        return [
+            lambda: session.open_request(b"{}"),
+            lambda: session.seal_chunk(b"x"),
+            lambda: session.seal_response(b"x"),
+            session.finish,
+        ]
+    return [
+        lambda: session.open_response(b"{}"),
+        lambda: session.receive_data(b"x"),
+        session.next_event,
+        session.receive_eof,
+    ]
 
 
 def failed(session: Session, error: ac.RemoteProtocolError) -> None:
