@@ -14,10 +14,7 @@ from typing import Any, Final, TypeVar
 
 import atheris  # type: ignore[import-untyped] # its stubs are a package of their own, for one name
 
-__all__ = ["PLANTED", "Program", "check", "instrumented", "same_each_time", "start"]
-
-PLANTED: Final = os.environ.get("ATOMA_CRYPTO_FUZZ_FAULT") == "1"
-"""Whether a target is to plant its fault, for `make controls`."""
+__all__ = ["Program", "check", "instrumented", "same_each_time", "start"]
 
 _T = TypeVar("_T")
 
@@ -109,11 +106,22 @@ def same_each_time(make: Callable[[], _T]) -> _T:
         _core._load(sodium, sodium_ffi, backend)
 
 
-def start(target: Callable[[Program], None]) -> None:
-    """Hand over to libFuzzer; its options are the command's."""
+NO_SUCH_FAULT: Final = 3
+
+
+def start(target: Callable[[Program], None], faults: Sequence[Callable[[], None]]) -> None:
+    """Hand over to libFuzzer; its options are the command's.
+
+    `faults` are for `make controls`: each makes something wrong, which the target has to find.
+    """
     import atoma_crypto
 
     check("/.cache/fuzz-sessions/" in str(atoma_crypto.__file__), "the package is not the copy: use the Makefile")
+    number = os.environ.get("ATOMA_CRYPTO_FUZZ_FAULT")
+    if number:
+        if int(number) >= len(faults):
+            sys.exit(NO_SUCH_FAULT)
+        faults[int(number)]()
     # what libFuzzer runs, through a shell, where it merges corpora
     command = f"{sys.executable} -m fuzz.{Path(sys.argv[0]).stem}"
     atheris.Setup([command, *sys.argv[1:]], lambda data: target(Program(data)))

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.engine import PLANTED, Program, check, instrumented, start
+from fuzz.engine import Program, check, instrumented, start
 from fuzz.messages import NODE_SECRET, Sealed, spliced, spoiled
 
 with instrumented():
     import atoma_crypto as ac
     from amd_pki import amd_maker, chip, pem
-    from atoma_crypto import _envelope, _envelope_v2
+    from atoma_crypto import _envelope, _envelope_v2, _offers
     from atoma_crypto._keys import SUITES
     from atoma_crypto._offers import write_offer
     from atoma_crypto.adapters._asked import model_json, model_of, read_body
@@ -310,13 +310,40 @@ def target(program: Program) -> None:
     program.one_of(WAYS)(program)
 
 
-if PLANTED:
+# ---- what has to be found ---------------------------------------------------------------------------------------
 
-    def _unguarded(_failing: str, call: Callable[[], Any]) -> Any:
-        """What a library raises gets out."""
+
+def library_raises() -> None:
+    def guarded(_failing: str, call: Callable[[], Any]) -> Any:
         return call()
 
-    setattr(nvidia, "guarded", _unguarded)  # noqa: B010 - it is imported there, and not exported
+    setattr(nvidia, "guarded", guarded)  # noqa: B010 - it is imported there, and not exported
+
+
+def text_is_lost() -> None:
+    true = Joiner.flush
+
+    def flush(self: Joiner) -> list[Answer]:
+        return true(self)[1:] if self.holding == 1 else true(self)
+
+    Joiner.flush = flush  # type: ignore[method-assign] # planted
+
+
+def key_id_is_not_compared() -> None:
+    class Same(str):
+        __slots__ = ()
+        __hash__ = None  # type: ignore[assignment] # nobody asks
+
+        def __eq__(self, _: object) -> bool:
+            return True
+
+        def __ne__(self, _: object) -> bool:
+            return False
+
+    _offers._id_of = lambda public_key: Same(public_key.suite)
+
+
+FAULTS: Final = (library_raises, text_is_lost, key_id_is_not_compared)
 
 if __name__ == "__main__":
-    start(target)
+    start(target, FAULTS)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fuzz.engine import PLANTED, Program, check, instrumented, start
+from fuzz.engine import Program, check, instrumented, start
 
 with instrumented():
     import atoma_crypto as ac
@@ -170,14 +170,45 @@ def target(program: Program) -> None:
     (hpke_xwing if way == 0xFF else WAYS[way % len(WAYS)])(program)
 
 
-if PLANTED:
-    _true: Final = hazmat.hkdf_sha256
+# ---- what has to be found ---------------------------------------------------------------------------------------
 
-    def _planted(ikm: Any, *, salt: Any, info: Any, length: int) -> bytes:
-        """A block too few of the salt where it is longer than one of SHA-256."""
-        return _true(ikm, salt=salt[:64], info=info, length=length)
 
-    hazmat.hkdf_sha256 = _planted
+def long_salt_is_cut() -> None:
+    true = hazmat.hkdf_sha256
+
+    def hkdf_sha256(ikm: Any, *, salt: Any, info: Any, length: int) -> bytes:
+        return true(ikm, salt=salt[:64], info=info, length=length)
+
+    hazmat.hkdf_sha256 = hkdf_sha256
+
+
+def refused_is_left() -> None:
+    true = Aes256Gcm.open_into
+
+    def open_into(self: Aes256Gcm, nonce: Any, sealed: Any, out: Any, aad: Any = b"") -> int:
+        before = bytes(out)
+        try:
+            return true(self, nonce, sealed, out, aad)
+        except ac.AuthenticationError:
+            out[:] = before
+            raise
+
+    Aes256Gcm.open_into = open_into  # type: ignore[method-assign] # planted
+
+
+def zero_secret_passes() -> None:
+    true = hazmat.x25519
+
+    def x25519(secret: Any, public: Any) -> bytes:
+        try:
+            return true(secret, public)
+        except ac.InvalidKeyError:
+            return bytes(32)
+
+    hazmat.x25519 = x25519
+
+
+FAULTS: Final = (long_salt_is_cut, refused_is_left, zero_secret_passes)
 
 if __name__ == "__main__":
-    start(target)
+    start(target, FAULTS)

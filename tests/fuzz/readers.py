@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import reference_v2
-from fuzz.engine import PLANTED, Program, check, instrumented, start
+from fuzz.engine import Program, check, instrumented, start
 from fuzz.messages import NODE_SECRET, NOW, PIECES, Admitting, Exchange, exchange, spoiled, stream, twin
 
 with instrumented():
@@ -284,14 +284,46 @@ def target(program: Program) -> None:
     program.one_of(WAYS)(program)
 
 
-if PLANTED:
-    _true: Final = _envelope.read_sealed
+# ---- what has to be found ---------------------------------------------------------------------------------------
 
-    def _unhashed(text: bytes | str, what: str, error: Any) -> _envelope.SealedMessage:
-        """The general reader does not look at the hash."""
-        return _true(text, what, error)._replace(response_hash=b"")
 
-    _envelope.read_sealed = _unhashed
+def hash_is_not_looked_at() -> None:
+    true = _envelope.read_sealed
+
+    def read_sealed(text: bytes | str, what: str, error: Any) -> _envelope.SealedMessage:
+        return true(text, what, error)._replace(response_hash=b"")
+
+    _envelope.read_sealed = read_sealed
+
+
+def every_space_is_stripped() -> None:
+    true = _sse.data_of
+
+    def data_of(block: bytes) -> bytes | None:
+        data = true(block)
+        return None if data is None else data.lstrip(b" ")
+
+    _sse.data_of = data_of
+
+
+def any_flag_will_do() -> None:
+    true = _envelope_v2.read_record
+
+    def read_record(text: bytes | str, what: str, error: Any) -> _envelope_v2.Record:
+        record = true(text, what, error)
+        return record._replace(flag=record.flag & 1)
+
+    _envelope_v2.read_record = read_record
+
+
+def one_may_stand_twice() -> None:
+    def _strict(members: _envelope.Members, what: str, error: Any) -> dict[str, Any]:  # noqa: ARG001 - the true one's
+        return dict(members)
+
+    _envelope_v2._strict = _strict
+
+
+FAULTS: Final = (hash_is_not_looked_at, every_space_is_stripped, any_flag_will_do, one_may_stand_twice)
 
 if __name__ == "__main__":
-    start(target)
+    start(target, FAULTS)

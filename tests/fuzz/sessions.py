@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from fuzz.engine import PLANTED, Program, check, instrumented, start
+from fuzz.engine import Program, check, instrumented, start
 from fuzz.messages import (
     ABORT,
     MARK,
@@ -28,7 +28,9 @@ from fuzz.messages import (
 
 with instrumented():
     import atoma_crypto as ac
+    from atoma_crypto import _sse
     from atoma_crypto._opener_v2 import V2Opener
+    from atoma_crypto.client import ClientSession
 
 warnings.simplefilter("ignore", ac.NonceReuseWarning)
 
@@ -225,14 +227,36 @@ def target(program: Program) -> None:
     program.one_of(WAYS)(program)
 
 
-if PLANTED:
+# ---- what has to be found ---------------------------------------------------------------------------------------
 
-    def _whole(self: Any) -> None:
-        """A stream that is cut off passes for a whole one."""
+
+def cut_passes_for_whole() -> None:
+    def end(self: V2Opener) -> None:
         if self.abort is not None:
             raise self.abort
 
-    V2Opener.end = _whole  # type: ignore[method-assign] # planted
+    V2Opener.end = end  # type: ignore[method-assign] # planted
+
+
+def failure_is_forgotten() -> None:
+    def _fail(_: ClientSession) -> None:
+        """Do nothing."""
+
+    ClientSession._fail = _fail  # type: ignore[method-assign] # planted
+
+
+def plaintext_is_shown() -> None:
+    ac.RemoteAbortError.__repr__ = Exception.__repr__  # type: ignore[method-assign] # planted
+
+
+def wrong_exception() -> None:
+    def text_of(data: bytes) -> str:
+        return data.decode()
+
+    _sse.text_of = text_of
+
+
+FAULTS: Final = (cut_passes_for_whole, failure_is_forgotten, plaintext_is_shown, wrong_exception)
 
 if __name__ == "__main__":
-    start(target)
+    start(target, FAULTS)
