@@ -239,7 +239,7 @@ def cut_passes_for_whole() -> None:
 
 
 def failure_is_forgotten() -> None:
-    def _fail(self: object) -> None:  # noqa: ARG001 - the true one's
+    def _fail(self: object) -> None:
         """Do nothing."""
 
     ClientSession._fail = _fail  # type: ignore[method-assign] # planted
