@@ -1,7 +1,7 @@
 /* The reader of v1's event streams: whole and in pieces it says the same; what comes out was sealed, and stands there. */
 #include "fuzz.h"
 
-enum { MOST_STREAM = 3072, MOST_EVENTS = 512, STEPS = 64 };
+enum { MOST_STREAM = 3072, MOST_EVENTS = 512, STEPS = 24 };
 
 static const exchange *x;
 static uint8_t stream_bytes[MOST_STREAM];
