@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
-from typing import Final, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from . import _core
 from ._errors import ConcurrentUseError, LocalProtocolError, SessionClosedError
@@ -201,11 +201,9 @@ class Session(ABC):
     def _free(self) -> None:
         """Leave, however often this thread has entered: the session holds nothing any more that needs the lock."""
         self._inside = False
-        try:
-            while True:
-                self._lock.release()
-        except RuntimeError:  # it is free; to make a new one instead needs memory, and there may be none
-            pass
+        lock: Any = self._lock
+        while lock._is_owned():  # as threading.Condition asks; a new lock instead needs memory, and there may be none
+            lock.release()
 
     def _end(self) -> None:
         self._inside = False
