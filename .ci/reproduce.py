@@ -3,8 +3,8 @@
     reproduce.py OUT           of the commit that is checked out: OUT gets both
     reproduce.py OUT SDIST     of an sdist: OUT gets its wheel
 
-The environment that this runs in builds: requirements/dev.txt, or build.txt and `build`. What is printed is what
-sha256sum prints. Another compiler, Python or zlib may well make other bytes: docs/releasing.md names those of a release.
+The environment that this runs in builds: it holds what requirements/dev.txt names. What is printed is what sha256sum
+prints. Another compiler, Python or zlib may well make other bytes: docs/releasing.md says which make a release.
 """
 
 import gzip
@@ -25,6 +25,7 @@ DAY = 86_400
 
 
 def git(*arguments: str) -> bytes:
+    """What git prints."""
     return subprocess.run(["git", *arguments], check=True, stdout=subprocess.PIPE).stdout
 
 
@@ -38,6 +39,7 @@ def unpack(archive: Path, folder: Path, shift: int) -> None:
 
 
 def backend(tree: Path, out: Path, what: str, epoch: int, surroundings: dict[str, str]) -> None:
+    """Have setuptools build a tree, with what is installed here."""
     command = [sys.executable, "-m", "build", "--no-isolation", what, "--outdir", str(out), str(tree)]
     environment = os.environ | surroundings | {"SOURCE_DATE_EPOCH": str(epoch)}
     # The wheel holds the modes that the linker and the interpreter gave their files.
@@ -62,6 +64,7 @@ def settle(sdist: Path, epoch: int) -> None:
 
 
 def build_sdist(out: Path, room: Path, surroundings: dict[str, str], shift: int) -> Path:
+    """The sdist of the last commit, as old as that: what lies in the folder beside it does not count."""
     epoch = int(git("log", "-1", "--format=%ct"))
     archive, tree = room / "commit.tar", room / "commit"
     archive.write_bytes(git("archive", "HEAD"))
@@ -73,6 +76,7 @@ def build_sdist(out: Path, room: Path, surroundings: dict[str, str], shift: int)
 
 
 def build_wheel(sdist: Path, out: Path, room: Path, surroundings: dict[str, str], shift: int) -> None:
+    """The wheel of an sdist, as old as that."""
     with tarfile.open(sdist) as tar:
         epoch = int(max(member.mtime for member in tar))
     unpack(sdist, room / "sdist", shift)
@@ -81,6 +85,7 @@ def build_wheel(sdist: Path, out: Path, room: Path, surroundings: dict[str, str]
 
 
 def build(out: Path, room: Path, given: Path | None, surroundings: dict[str, str], shift: int) -> None:
+    """One build, in a room of its own."""
     room.mkdir(parents=True)
     build_wheel(given or build_sdist(out, room, surroundings, shift), out, room, surroundings, shift)
 
@@ -90,7 +95,11 @@ def members(archive: Path) -> dict[str, tuple[object, ...]]:
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             return {
-                info.filename: (info.date_time, oct(info.external_attr >> 16), hashlib.sha256(wheel.read(info)).hexdigest())
+                info.filename: (
+                    info.date_time,
+                    oct(info.external_attr >> 16),
+                    hashlib.sha256(wheel.read(info)).hexdigest(),
+                )
                 for info in wheel.infolist()
             }
     with tarfile.open(archive) as tar:
@@ -119,6 +128,7 @@ def differences(first: Path, second: Path) -> list[str]:
 
 
 def main(out: Path, given: Path | None) -> None:
+    """Build twice, compare, and print the hashes."""
     out.mkdir(parents=True, exist_ok=True)
     if list(out.iterdir()):
         sys.exit(f"{out} is not empty")
