@@ -163,6 +163,22 @@ def script(name: str) -> ModuleType:
     return module
 
 
+def loose_actions(workflow: str) -> list[str]:
+    """Actions that are not named by a commit: a tag can be moved to another."""
+    used = re.findall(r"^\s*(?:-\s+)?uses:\s*(.*)$", workflow, re.MULTILINE)
+    assert used
+    return [action for action in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", action)]
+
+
+def test_a_workflow_names_its_actions_by_commit() -> None:
+    for workflow in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        assert not loose_actions(workflow.read_text(encoding="utf-8"))
+    assert loose_actions("  - uses: actions/checkout@v7\n    uses: a/b@main # v1\n") == [
+        "actions/checkout@v7",
+        "a/b@main # v1",
+    ]
+
+
 CC: Final = shutil.which("cc")
 needs_readelf = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("readelf") is None, reason="readelf shows what Linux's linker has done"
