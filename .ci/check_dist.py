@@ -74,7 +74,7 @@ def wheel_faults(wheel: Path, package: Path) -> list[str]:
             faults.append(f"{wheel.name} installs no command")
         # What a user gets without asking: two names, and whoever adds one changes this line too.
         plain = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
-        if {re.split(r"[^a-z]", line)[0] for line in plain} != {"cffi", "pynacl"}:
+        if {re.split(r"[^a-z0-9._-]", line)[0] for line in plain} != {"cffi", "pynacl"}:
             faults.append(f"{wheel.name} requires {', '.join(sorted(plain))}")
         if metadata["License-Expression"] != "Apache-2.0" or metadata["Requires-Python"] != ">=3.10":
             faults.append(f"{wheel.name}: licence or Python of its metadata are not pyproject's")

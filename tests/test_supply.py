@@ -246,3 +246,55 @@ def test_an_sdist_is_of_no_time_and_nobody(tmp_path: Path) -> None:
     for sdist in made:
         reproduce.settle(sdist, 1_600_000_000)
     assert reproduce.differences(*made) == []
+
+
+METADATA = """License-Expression: Apache-2.0
+Requires-Python: >=3.10
+Requires-Dist: cffi>=1.17
+Requires-Dist: pynacl<2,>=1.6
+"""
+
+
+INFO = "atoma_crypto-0.1.0.dist-info"
+
+
+def a_release(path: Path, left_out: str = "", content: dict[str, str] | None = None) -> Path:
+    """A wheel of a package of two files, as setuptools would make it."""
+    files = dict.fromkeys((f"{INFO}/{name}" for name in ("RECORD", "WHEEL", "licenses/LICENSE", "top_level.txt")), "")
+    files |= {"atoma_crypto/__init__.py": "", "atoma_crypto/py.typed": "", f"{INFO}/METADATA": METADATA}
+    files |= {f"{INFO}/entry_points.txt": "[console_scripts]\natoma-crypto = atoma_crypto.cli:main\n"} | (content or {})
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            if not name.endswith(left_out or "nothing"):
+                wheel.writestr(name, text)
+        if _native.__file__ is not None:
+            wheel.write(_native.__file__, "atoma_crypto/_native.abi3.so")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("left_out", "content", "fault"),
+    [
+        ("py.typed", {}, "lacks atoma_crypto/py.typed"),
+        ("LICENSE", {}, f"lacks {INFO}/licenses/LICENSE"),
+        ("", {"tests/test_core.py": ""}, "holds tests/test_core.py"),
+        ("", {f"{INFO}/entry_points.txt": ""}, "no command"),
+        ("", {f"{INFO}/METADATA": METADATA + "Requires-Dist: pynacl-core\n"}, "requires"),
+        ("", {f"{INFO}/METADATA": METADATA.replace("Apache-2.0", "MIT")}, "licence"),
+    ],
+)
+@needs_readelf
+def test_a_wheel_that_holds_what_it_should_not_is_found(
+    left_out: str, content: dict[str, str], fault: str, tmp_path: Path
+) -> None:
+    faults_of = script("check_dist").wheel_faults
+    package = tmp_path / "atoma_crypto"
+    package.mkdir()
+    for name in ("__init__.py", "py.typed"):
+        (package / name).touch()
+    name = "atoma_crypto-0.1.0-{}-linux_x86_64.whl"
+    good = a_release(tmp_path / name.format("cp310-abi3"))
+    assert faults_of(good, package) == []
+    assert "tagged" in "".join(faults_of(good.rename(tmp_path / name.format("cp311-cp311")), package))
+    (line,) = faults_of(a_release(tmp_path / name.format("cp310-abi3"), left_out, content), package)
+    assert fault in line
