@@ -20,7 +20,11 @@ CSRC = TOP / "csrc"
 # Target: file, text, what stands there instead.
 FAULTS = {
     "base64": ("ac_base64_x86.c", "|| spare != 0", "|| spare > 64"),  # one spare bit of the two of one '='
-    "json": ("ac_json.c", "if (seen & m.bit) return AC_PUNT;", "if (seen & m.bit & 8) return AC_PUNT;"),  # a member that comes twice
+    "json": (
+        "ac_json.c",
+        "if (seen & m.bit) return AC_PUNT;",
+        "if (seen & m.bit & 8) return AC_PUNT;",
+    ),  # a member that comes twice
     "events_v1": ("ac_sse.c", "s->skip_lf = in[end] == '\\r';", "s->skip_lf = in[end] == '\\r' && end + 1 < len;"),
     "events_v2": ("ac_v2_reader.c", "if (o->ended) return AC_ERR_FORMAT; /* whatever", "/* whatever"),
     "replies": ("ac_stream.c", "!aci_equal(computed, claimed, sizeof computed)", "!aci_equal(computed, claimed, 1)"),
