@@ -2,8 +2,8 @@
 
     c_coverage.py LIBSODIUM TARGET...
 
-Prints lines for each file, and fails under LEAST percent in all, for a line that none reaches and unreached.txt does not
-explain, and for an explanation of a line that is reached after all.
+Prints lines for each file, and fails under LEAST percent in all, for a line that none reaches and unreached.txt does
+not explain, and for an explanation of a line that is reached after all.
 """
 
 import os
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from run import CACHE, HERE, TOP, say, seeds, tree
+from c.fuzz.run import CACHE, HERE, TOP, say, seeds, tree
 
 LEAST = 95
 HARNESS = HERE.parent
@@ -84,8 +84,8 @@ def main() -> int:
     programs = compile_all(sodium, targets)
     for program in programs:
         inputs = [] if program.name == "harness" else ["-runs=0", str(tree(program.name)), str(seeds(program.name))]
-        # The harness judges under its own flags (make test-c): its look for keys on the stack depends on them. What it does
-        # not come to shows below as lines that none reaches.
+        # The harness judges under its own flags (make test-c): its look for keys on the stack depends on them. What it
+        # does not come to shows below as lines that none reaches.
         judged = program.name != "harness"
         call(str(program), *inputs, judged=judged, LLVM_PROFILE_FILE=f"{program.name}.profraw")
     files = lines_reached(programs)

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from run import CACHE, HERE, LONGEST, TOP, libfuzzer, number, say, seeds, tree
+from c.fuzz.run import CACHE, HERE, LONGEST, TOP, libfuzzer, number, say, seeds, tree
 
 SECONDS = 90
 CSRC = TOP / "csrc"
@@ -79,7 +79,8 @@ def find(target: str, binaries: Path) -> bool:
 
 
 def main() -> int:
-    return int(not all([find(target, Path(sys.argv[1])) for target in sys.argv[2:]]))
+    found = [find(target, Path(sys.argv[1])) for target in sys.argv[2:]]  # all of them, whatever the first says
+    return int(not all(found))
 
 
 if __name__ == "__main__":
