@@ -12,8 +12,8 @@ A list is made of entries:
     survives: why no check can notice
 
 Lines with `-` are the old text, which must stand in the file exactly once: a list that no longer fits fails loudly.
-Lines with `+` are the new text; none is a text left out. Every mutant meets the fast tests of the C harness; those that
-are left meet the slow ones that are about their file, and then what `also` names. One that nothing notices must say in
+Lines with `+` are the new text; none is a text left out. Every mutant meets those tests of the C harness that are about
+its file; those that are left meet the others, and then what `also` names. One that nothing notices must say in
 `survives` why that is right, and one that says so must survive. What runs out of its time is killed, too: an endless
 loop is noticed.
 """
