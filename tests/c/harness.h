@@ -16,8 +16,8 @@ int check_status(int got, int want, const char *file, int line, const char *what
 int check_bytes(const void *got, size_t got_len, const void *want, size_t want_len, const char *file, int line,
                 const char *what);
 
-/* Loops over many cases go on by this: 1, or more under valgrind, which is some fifty times slower, and where an emulator is
- * told so by HARNESS_IS_SLOW in the environment. Vectors are always run whole. */
+/* Loops over many cases go on by this: 1, or more under valgrind, which is some fifty times slower, and where
+ * HARNESS_IS_SLOW is in the environment: emulators cannot be told apart. Vectors are run whole. */
 unsigned stride(void);
 
 #define CHECK(condition) check((condition) != 0, __FILE__, __LINE__, #condition)
