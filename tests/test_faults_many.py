@@ -34,7 +34,7 @@ assert second.left - before < grown / 5, (before, first, second)
 
 
 def run(count: int, *, keep: bool) -> subprocess.CompletedProcess[str]:
-    return run_program("-c", MANY.format(count=count, keep=keep), path=BENCHMARKS)
+    return run_program("-c", MANY.format(count=count, keep=keep), path=BENCHMARKS, timeout=400)
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is asked for as Linux tells it")
@@ -42,6 +42,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the resident set is 
 
 @linux
 @pytest.mark.long
+@pytest.mark.timeout(420)
 def test_a_hundred_thousand_sessions_at_once() -> None:
     done = run(100_000, keep=False)
     assert done.returncode == 0, done.stderr

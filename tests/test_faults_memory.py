@@ -30,6 +30,34 @@ HOOKED: Final = importlib.util.find_spec("_testcapi") is not None and hasattr(
     importlib.import_module("_testcapi"), "set_nomemory"
 )
 hooked = pytest.mark.skipif(not HOOKED, reason="this Python has no _testcapi.set_nomemory")
+calls_are_free: Final = pytest.mark.skipif(
+    sys.version_info < (3, 11),
+    reason="a call needs memory here, so that after three failures wiping may be left to close()",
+)
+
+# CPython 3.12 and 3.13 crash by themselves where json has no memory, as this shows, in which there is nothing of ours.
+PROBE: Final = """
+import _testcapi, json
+text = '{"v":2,"metadata":{"model":"m","id":42,"none":null,"sent_at":1763808745,"stream":false},"enc":"%s","c":"%s"}'
+text %= ("A" * 44, "B" * 200)
+for hook in (None, tuple):
+    for at in [*range(120)] * 4:
+        try:
+            _testcapi.set_nomemory(at, at + 1)
+            json.JSONDecoder(object_pairs_hook=hook, parse_int=lambda text: int(text)).decode(text)
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+"""
+
+
+@pytest.fixture(scope="module")
+def sound_json() -> None:
+    if HOOKED and run_program("-c", PROBE).returncode < 0:
+        pytest.skip("this Python's own json crashes where it has no memory")
+
+
 CC: Final = shutil.which(os.environ.get("CC", "cc"))
 preloads = pytest.mark.skipif(
     CC is None or sys.platform != "linux" or platform.libc_ver()[0] != "glibc",
@@ -67,18 +95,21 @@ def assert_all_held(done: subprocess.CompletedProcess[str], names: list[str]) ->
 
 
 @hooked
+@pytest.mark.usefixtures("sound_json")
 def test_python_has_no_memory() -> None:
     assert_all_held(run_program(str(TESTS / "faulty_memory.py"), "python", "1", *SHORT), SHORT)
 
 
 @hooked
+@pytest.mark.usefixtures("sound_json")
 @pytest.mark.long
-@pytest.mark.parametrize("in_a_row", [1, 3])
+@pytest.mark.parametrize("in_a_row", [1, pytest.param(3, marks=calls_are_free)])
 def test_python_has_no_memory_anywhere(in_a_row: int) -> None:
     assert_all_held(run_program(str(TESTS / "faulty_memory.py"), "python", str(in_a_row)), list(CASES))
 
 
 @preloads
+@pytest.mark.usefixtures("sound_json")
 @pytest.mark.long
 def test_malloc_has_no_memory_anywhere(tmp_path: Path) -> None:
     """Python's, cffi's, libsodium's: all of them, as Python is told to ask malloc for everything."""
@@ -102,6 +133,7 @@ PLANTED: Final = {
 
 
 @hooked
+@pytest.mark.usefixtures("sound_json")
 @pytest.mark.long
 @pytest.mark.parametrize("name", PLANTED)
 def test_the_faults_that_it_must_find(name: str) -> None:
