@@ -93,6 +93,7 @@ void aci_hkdf_expand(uint8_t *out, size_t out_len, const aci_hmac_key *prk, cons
 int ac_hkdf_sha256(uint8_t *out, size_t out_len, const uint8_t *ikm, size_t ikm_len, const uint8_t *salt,
                    size_t salt_len, const uint8_t *info, size_t info_len) {
   if (out_len > 255 * AC_HASH_BYTES) return AC_ERR_ARGUMENT;
+  if (aci_overlap(out, out_len, info, info_len)) return AC_ERR_OVERLAP; /* read again after each 32 bytes */
   const aci_bytes salt_part = {salt, salt_len}, ikm_part = {ikm, ikm_len}, info_part = {info, info_len};
   aci_hmac_key salt_key, prk;
   aci_hmac_key_init(&salt_key, &salt_part, 1);

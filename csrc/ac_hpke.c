@@ -109,6 +109,7 @@ int ac_hpke_open(ac_hpke *hpke, uint8_t *out, size_t out_cap, const uint8_t *sea
 
 int ac_hpke_export(ac_hpke *hpke, uint8_t *out, size_t out_len, const uint8_t *context, size_t context_len) {
   if (out_len > 255 * AC_HASH_BYTES) return AC_ERR_ARGUMENT;
+  if (aci_overlap(out, out_len, context, context_len)) return AC_ERR_OVERLAP;
   const int status = enter(hpke);
   if (status != AC_OK) return status;
   aci_hpke_export(out, out_len, hpke->suite, hpke->exporter_secret, context, context_len);
@@ -117,8 +118,7 @@ int ac_hpke_export(ac_hpke *hpke, uint8_t *out, size_t out_len, const uint8_t *c
 }
 
 int ac_hpke_close(ac_hpke *hpke) {
-  /* In a child, the thread that holds it is the parent's: no one else is here. */
-  if (hpke->generation == aci_generation() && !aci_enter(&hpke->busy)) return AC_ERR_BUSY;
+  if (!aci_enter_to_close(&hpke->busy)) return AC_ERR_BUSY;
   forget(hpke, AC_STATE_CLOSED);
   aci_leave(&hpke->busy);
   return AC_OK;

@@ -99,6 +99,9 @@ int aci_overlap(const void *a, size_t a_len, const void *b, size_t b_len);
 
 /* Single flight: 1 if the object is now ours. */
 int aci_enter(uint32_t *busy);
+/* The same, where a parent's thread may have left its mark in a child, which does not have that thread. What it was about
+ * is left half done: the object is good for nothing but to be wiped. */
+int aci_enter_to_close(uint32_t *busy);
 void aci_leave(uint32_t *busy);
 
 /* Counts the forks that lie between this process and the one that loaded the library. */

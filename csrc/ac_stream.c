@@ -79,8 +79,7 @@ int aci_v1_seal(ac_v1_sealer *sealer, uint8_t *sealed, uint8_t nonce[AC_NONCE_BY
 }
 
 int ac_v1_sealer_close(ac_v1_sealer *sealer) {
-  /* In a child, `busy` may be the mark of a thread that only the parent has. */
-  if (sealer->generation == aci_generation() && !aci_enter(&sealer->busy)) return AC_ERR_BUSY;
+  if (!aci_enter_to_close(&sealer->busy)) return AC_ERR_BUSY;
   forget(sealer, AC_STATE_CLOSED);
   aci_leave(&sealer->busy);
   return AC_OK;
@@ -94,7 +93,6 @@ void aci_v1_opener_start(ac_v1_opener *opener, const uint8_t request_nonce[AC_NO
   memcpy(opener->request_nonce, request_nonce, AC_NONCE_BYTES);
   opener->sse.max_event_bytes = SIZE_MAX;
   opener->sse.max_line_bytes = SIZE_MAX;
-  opener->generation = aci_generation();
   opener->busy = 0;
   opener->state = AC_STATE_READY;
 }
@@ -167,7 +165,7 @@ int aci_v1_open(ac_v1_opener *opener, uint8_t *out, size_t *out_len, const uint8
 }
 
 int ac_v1_opener_close(ac_v1_opener *opener) {
-  if (opener->generation == aci_generation() && !aci_enter(&opener->busy)) return AC_ERR_BUSY; /* as the sealer's */
+  if (!aci_enter_to_close(&opener->busy)) return AC_ERR_BUSY;
   forget_opener(opener, AC_STATE_CLOSED);
   aci_leave(&opener->busy);
   return AC_OK;

@@ -4,8 +4,14 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>
 #define ACI_EXCHANGE(p, v) ((uint32_t)_InterlockedExchange((volatile long *)(p), (long)(v)))
+static int swap(uint32_t *p, uint32_t from, uint32_t to) {
+  return (uint32_t)_InterlockedCompareExchange((volatile long *)p, (long)to, (long)from) == from;
+}
 #else
 #define ACI_EXCHANGE(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+static int swap(uint32_t *p, uint32_t from, uint32_t to) {
+  return __atomic_compare_exchange_n(p, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
 #endif
 
 #if !defined(_WIN32)
@@ -57,14 +63,22 @@ int aci_overlap(const void *a, size_t a_len, const void *b, size_t b_len) {
   return x < y ? y - x < a_len : x - y < b_len;
 }
 
-int aci_enter(uint32_t *busy) { return ACI_EXCHANGE(busy, 1u) == 0; }
-
-void aci_leave(uint32_t *busy) { (void)ACI_EXCHANGE(busy, 0u); }
-
 /* Written only in a child between fork() and its first other instruction, where there is one thread. */
 static uint32_t generation;
 
 uint32_t aci_generation(void) { return generation; }
+
+/* `busy` says of which process the thread inside is: never 0. */
+static uint32_t mark(void) { return generation + 1; }
+
+int aci_enter(uint32_t *busy) { return swap(busy, 0, mark()); }
+
+int aci_enter_to_close(uint32_t *busy) {
+  const uint32_t found = ACI_LOAD_RELAXED(busy);
+  return found != mark() && swap(busy, found, mark());
+}
+
+void aci_leave(uint32_t *busy) { (void)ACI_EXCHANGE(busy, 0u); }
 
 #if defined(_WIN32)
 int aci_watch_forks(void) { return 1; }

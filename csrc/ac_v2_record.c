@@ -111,8 +111,7 @@ int ac_v2_record_seal(ac_v2_sealer *sealer, uint8_t *out, size_t out_cap, uint32
 }
 
 int ac_v2_sealer_close(ac_v2_sealer *sealer) {
-  /* In a child, `busy` may be the mark of a thread that only the parent has. */
-  if (sealer->generation == aci_generation() && !aci_enter(&sealer->busy)) return AC_ERR_BUSY;
+  if (!aci_enter_to_close(&sealer->busy)) return AC_ERR_BUSY;
   forget(sealer, AC_STATE_CLOSED);
   aci_leave(&sealer->busy);
   return AC_OK;
@@ -127,7 +126,6 @@ static void start(ac_v2_opener *opener, int stream) {
   opener->sse.max_line_bytes = SIZE_MAX;
   opener->bytes_left = AC_V2_MAX_STREAM_BYTES;
   opener->stream = stream != 0;
-  opener->generation = aci_generation();
   opener->state = AC_STATE_READY;
 }
 
@@ -236,7 +234,7 @@ int ac_v2_record_open(ac_v2_opener *opener, uint8_t *out, size_t out_cap, uint32
 }
 
 int ac_v2_opener_close(ac_v2_opener *opener) {
-  if (opener->generation == aci_generation() && !aci_enter(&opener->busy)) return AC_ERR_BUSY; /* as the sealer's */
+  if (!aci_enter_to_close(&opener->busy)) return AC_ERR_BUSY;
   forget_opener(opener, AC_STATE_CLOSED);
   aci_leave(&opener->busy);
   return AC_OK;

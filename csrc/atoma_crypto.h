@@ -137,7 +137,7 @@ int ac_x25519(uint8_t shared[AC_X25519_BYTES], const uint8_t secret[AC_X25519_BY
               const uint8_t public_key[AC_X25519_BYTES]);
 
 /* HKDF-SHA256 (RFC 5869), extract and expand; out_len up to 255 * 32. An empty salt is 32 zero bytes, as the RFC says.
- * `out` must not overlap `info`. */
+ * AC_ERR_OVERLAP: `out` overlaps `info`. */
 int ac_hkdf_sha256(uint8_t *out, size_t out_len, const uint8_t *ikm, size_t ikm_len, const uint8_t *salt,
                    size_t salt_len, const uint8_t *info, size_t info_len);
 
@@ -157,7 +157,8 @@ int ac_aes256gcm_seal(const ac_aes256gcm *aes, uint8_t *out, size_t out_cap, con
                       const uint8_t *plaintext, size_t plaintext_len, const uint8_t *aad, size_t aad_len);
 
 /* out = plaintext, sealed_len - AC_TAG_BYTES bytes. `out` may be `sealed` itself. AC_ERR_AUTH: `out` has been
- * zeroed over that length (the ciphertext too, where they are the same); also for sealed_len < AC_TAG_BYTES. */
+ * zeroed over that length (the ciphertext too, where they are the same). It is also the answer, and `out` is as it was,
+ * where no message has such a length: sealed_len < AC_TAG_BYTES, or more than AC_GCM_MAX_BYTES of plaintext. */
 int ac_aes256gcm_open(const ac_aes256gcm *aes, uint8_t *out, size_t out_cap, const uint8_t nonce[AC_NONCE_BYTES],
                       const uint8_t *sealed, size_t sealed_len, const uint8_t *aad, size_t aad_len);
 
@@ -274,7 +275,6 @@ typedef struct ac_v1_opener {
   uint32_t nonce_reused;        /* 1: one was seen */
   uint32_t state;
   uint32_t busy;
-  uint32_t generation; /* of the process that made it */
 } ac_v1_opener;
 
 /* Make a request and the opener of its answer: draws an ephemeral key, a salt and a nonce, derives the key, and
@@ -369,7 +369,7 @@ int ac_hpke_seal(ac_hpke *hpke, uint8_t *out, size_t out_cap, const uint8_t *pla
                  const uint8_t *aad, size_t aad_len);
 int ac_hpke_open(ac_hpke *hpke, uint8_t *out, size_t out_cap, const uint8_t *sealed, size_t sealed_len,
                  const uint8_t *aad, size_t aad_len);
-/* Export (RFC 9180, section 5.3): out_len up to 255 * 32. */
+/* Export (RFC 9180, section 5.3): out_len up to 255 * 32. AC_ERR_OVERLAP: `out` overlaps `context`. */
 int ac_hpke_export(ac_hpke *hpke, uint8_t *out, size_t out_len, const uint8_t *context, size_t context_len);
 int ac_hpke_close(ac_hpke *hpke);  /* AC_ERR_BUSY: another thread is inside; nothing was wiped */
 void ac_hpke_wipe(ac_hpke *hpke);  /* for when no other thread can hold it */
@@ -443,7 +443,6 @@ typedef struct ac_v2_opener {
   uint32_t ended;  /* 1: the last record was opened */
   uint32_t state;
   uint32_t busy;
-  uint32_t generation;
 } ac_v2_opener;
 
 /* For embedders, as ac_v2_sealer_init: any flag is taken as the sealer may give it. */

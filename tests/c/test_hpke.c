@@ -162,6 +162,7 @@ static void refuse_messages(void) {
   CHECK_STATUS(ac_hpke_seal(&e.sender, sealed, sizeof sealed - 1, text, TEXT, NULL, 0), AC_ERR_CAPACITY);
   CHECK_STATUS(ac_hpke_seal(&e.sender, place.at + 1, place.len - 1, place.at, TEXT, NULL, 0), AC_ERR_OVERLAP);
   CHECK_STATUS(ac_hpke_export(&e.sender, out, 255 * AC_HASH_BYTES + 1, NULL, 0), AC_ERR_ARGUMENT);
+  CHECK_STATUS(ac_hpke_export(&e.sender, place.at, 33, place.at + 32, 5), AC_ERR_OVERLAP);
   e.sender.busy = 1;
   CHECK_STATUS(ac_hpke_seal(&e.sender, sealed, sizeof sealed, text, TEXT, NULL, 0), AC_ERR_BUSY);
   CHECK_STATUS(ac_hpke_export(&e.sender, out, 1, NULL, 0), AC_ERR_BUSY);
@@ -187,6 +188,7 @@ static void refuse_messages(void) {
   CHECK_EQUAL(place.at, text, TEXT);
   CHECK(e.sender.sequence == 1 && e.recipient.sequence == 1);
   CHECK_STATUS(ac_hpke_export(&e.sender, out, 255 * AC_HASH_BYTES, NULL, 0), AC_OK);
+  CHECK_STATUS(ac_hpke_export(&e.sender, out, 32, out + 32, 5), AC_OK);
   bytes_free(&place);
 }
 
@@ -200,8 +202,10 @@ static void close_them(void) {
   ac_hpke never = {0};
   uint8_t out[SEALED];
   CHECK_STATUS(ac_hpke_close(&e.sender), AC_OK);
-  e.recipient.generation++; /* a child closes what its parent may have left busy */
-  e.recipient.busy = 1;
+  e.recipient.generation++; /* inherited: a thread of this process is inside; and then one that only the parent has */
+  CHECK(aci_enter(&e.recipient.busy));
+  CHECK_STATUS(ac_hpke_close(&e.recipient), AC_ERR_BUSY);
+  e.recipient.busy++;
   CHECK_STATUS(ac_hpke_close(&e.recipient), AC_OK);
   ac_hpke *const closed[3] = {&e.sender, &e.recipient, &never};
   for (size_t i = 0; i < 3; i++) {

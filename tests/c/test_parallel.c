@@ -195,8 +195,33 @@ static void forked(void) {
   CHECK_STATUS(event_status(&x.sealer), AC_OK);
 }
 
+/* In a child: a thread of its own is inside the opener that it has inherited. Its key is not taken from under it. */
+static int inherited_is_closed(exchange *x, const bytes *event) {
+  visitor opening = {x, event, 1};
+  const pthread_t thread = gate_enter(&on_blake2b, visit, &opening);
+  const int status = ac_v1_opener_close(&x->opener);
+  gate_leave(thread);
+  if (status != AC_ERR_BUSY || opening.status != AC_OK) return 1;
+  x->opener.busy = 1; /* as a thread of the parent leaves it, and nobody opens there again */
+  if (ac_v1_opener_set(&x->opener, 1, 1, 1) != AC_ERR_BUSY || ac_v1_opener_close(&x->opener) != AC_OK) return 2;
+  return all_zero(&x->opener.aes, sizeof x->opener.aes) && x->opener.busy == 0 ? 0 : 3;
+}
+
+static void forked_opener(void) {
+  exchange x = exchange_make(NULL);
+  bytes event = seal_event(&x.sealer, text, ""), plaintext = {0};
+  fflush(stdout);
+  const pid_t pid = fork();
+  if (pid == 0) _exit(inherited_is_closed(&x, &event));
+  CHECK_STATUS(exit_status(pid), 0);
+  CHECK_STATUS(open_event_alone(&x.opener, &plaintext, viewed(&event)), AC_OK);
+  bytes_free(&plaintext);
+  bytes_free(&event);
+}
+
 void test_parallel(void) {
   eight_threads();
   busy();
   forked();
+  forked_opener();
 }

@@ -143,7 +143,10 @@ static void hkdf(void) { /* RFC 5869, appendices A.1 to A.3 */
   bytes longest = bytes_new(255 * AC_HASH_BYTES), longer = bytes_new(255 * AC_HASH_BYTES + 1);
   CHECK_STATUS(ac_hkdf_sha256(longest.at, longest.len, key, 1, NULL, 0, NULL, 0), AC_OK);
   CHECK_STATUS(ac_hkdf_sha256(longer.at, longer.len, key, 1, NULL, 0, NULL, 0), AC_ERR_ARGUMENT);
+  CHECK_STATUS(ac_hkdf_sha256(longer.at, 33, key, 1, NULL, 0, longer.at + 32, 9), AC_ERR_OVERLAP);
   CHECK(bytes_untouched(&longer));
+  CHECK_STATUS(ac_hkdf_sha256(longest.at, 33, key, 1, NULL, 0, longest.at + 33, 9), AC_OK);
+  CHECK_STATUS(ac_hkdf_sha256(longest.at, longest.len, key, 1, NULL, 0, NULL, 0), AC_OK);
   CHECK_STATUS(ac_hkdf_sha256(NULL, 0, NULL, 0, NULL, 0, NULL, 0), AC_OK);
   /* a longer output begins with the shorter one */
   uint8_t shorter[100];

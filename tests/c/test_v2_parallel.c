@@ -174,8 +174,32 @@ static void forked(void) {
   CHECK_STATUS(v.status, AC_OK);
 }
 
+/* In a child: a thread of its own is inside the opener that it has inherited. Its key is not taken from under it. */
+static int inherited_is_closed(v2_exchange *x, const bytes *event) {
+  visitor opening = {x, event, 1};
+  const pthread_t thread = gate_enter(&on_memzero, visit, &opening);
+  const int status = ac_v2_opener_close(&x->opener);
+  gate_leave(thread);
+  if (status != AC_ERR_BUSY || opening.status != AC_OK) return 1;
+  x->opener.busy = 1; /* as a thread of the parent leaves it, and nobody opens there again */
+  if (ac_v2_opener_set(&x->opener, 1, 1) != AC_ERR_BUSY || ac_v2_opener_close(&x->opener) != AC_OK) return 2;
+  return all_zero(&x->opener.key, sizeof x->opener.key) && x->opener.busy == 0 ? 0 : 3;
+}
+
+static void forked_opener(void) {
+  v2_exchange x = v2_exchange_make(1);
+  bytes event = v2_seal(&x.sealer, AC_FLAG_MORE, text, NULL);
+  fflush(stdout);
+  const pid_t pid = fork();
+  if (pid == 0) _exit(inherited_is_closed(&x, &event));
+  CHECK_STATUS(exit_status(pid), 0);
+  CHECK(x.opener.state == AC_STATE_READY);
+  bytes_free(&event);
+}
+
 void test_v2_parallel(void) {
   eight_threads();
   busy();
   forked();
+  forked_opener();
 }
