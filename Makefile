@@ -13,7 +13,7 @@ PYTEST = $(BIN)/python -m pytest -p no:benchmark -n 4
 SOURCES = pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 
 .PHONY: demo test test-all sealing test-c ct counts counts-update fuzz coverage-c proofs cross timing mutants \
-  bench bench-check coverage lint types build clean
+  bench bench-check coverage lint types lock dist build clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## a confidential chat, seen from both ends and from the middle; CHAT=1 keeps the prompt open
@@ -98,26 +98,37 @@ bench: $(BENCH_STAMP) $(SDK_STAMP) $(PEERS_STAMP)  ## benchmarks beside all peer
 bench-check: $(STAMP)  ## each benchmark once: whether what it measures is right
 	$(BIN)/python -m pytest -q benchmarks --benchmark-disable
 
+lock:  ## the locks in requirements/, made anew; UPGRADE=1 takes newer releases
+	$(MAKE) -C requirements PYTHON=$(PYTHON) lock
+
+dist: $(STAMP)  ## sdist and wheel, built twice and compared byte for byte, and what they hold
+	$(BIN)/python .ci/reproduce.py dist
+	$(BIN)/python .ci/check_dist.py dist
+
 build: $(STAMP)
 
-$(STAMP): $(SOURCES)
+# Only what the locks name, by hash, and nothing that would run code of its own to install itself.
+LOCKED = -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
+
+$(STAMP): $(SOURCES) requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python $(LOCKED) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 # The SDK pins libraries that the rest does not: it gets an environment of its own.
-$(SDK_STAMP): tests/requirements-sdk.txt
+$(SDK_STAMP): requirements/sdk.txt
 	$(PYTHON) -m venv $(SDK_VENV)
-	$(SDK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-sdk.txt
+	$(SDK_VENV)/bin/python $(LOCKED) $<
 	touch $@
 
-$(BENCH_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+$(BENCH_STAMP): $(STAMP) requirements/bench.txt
+	$(BIN)/python $(LOCKED) requirements/bench.txt
 	touch $@
 
-$(PEERS_STAMP): benchmarks/peers/requirements.txt
+$(PEERS_STAMP): requirements/peers.txt
 	$(PYTHON) -m venv $(PEERS_VENV)
-	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(PEERS_VENV)/bin/python $(LOCKED) $<
 	touch $@
 
 clean:

@@ -403,12 +403,14 @@ static ACI_NOINLINE int open_below(const layout *k, uint8_t *out, const uint8_t 
 static void init(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]) {
   init_below((layout *)(void *)words, key);
   burn_stack();
+  aci_clear_registers();
 }
 
 static int seal(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
                 const uint8_t *plaintext, size_t plaintext_len, const uint8_t *aad, size_t aad_len) {
   seal_below((const layout *)(const void *)words, out, nonce, plaintext, plaintext_len, aad, aad_len);
   burn_stack();
+  aci_clear_registers();
   return AC_OK;
 }
 
@@ -417,6 +419,7 @@ static int open(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t
   const size_t len = sealed_len - AC_TAG_BYTES;
   int good = open_below((const layout *)(const void *)words, out, nonce, sealed, len, aad, aad_len);
   burn_stack();
+  aci_clear_registers();
   aci_declassify(&good, sizeof good); /* the verdict itself is no secret */
   if (good) return AC_OK;
   aci_wipe(out, len);

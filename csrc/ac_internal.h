@@ -111,6 +111,10 @@ void aci_store32le(uint8_t *p, uint32_t v);
 void aci_store32be(uint8_t *p, uint32_t v);
 void aci_store64be(uint8_t *p, uint64_t v);
 
+/* ---- ac_registers.c ---- */
+
+void aci_clear_registers(void); /* those of vectors; every wipe does it */
+
 /* ---- ac_gcm*.c ---- */
 
 /* What a backend does. ac_gcm.c has checked every length and overlap before it calls. `seal` and `open` return AC_OK,

@@ -1,6 +1,9 @@
 /* libsodium through the table: BLAKE2b, X25519, keys; and ac_init, which fills the table and tests what it holds. */
 #include "ac_internal.h"
 
+/* libsodium wipes what it knows to be a key, but leaves on the stack a block of what BLAKE2b has read and the digits of a
+ * scalar: whoever calls it with a secret burns the stack behind it. */
+
 /* The table's types leave `const` out; none of these functions writes through its inputs. */
 #define MUTABLE(p) ((unsigned char *)(uintptr_t)(p))
 
@@ -10,12 +13,15 @@ static int initialised;
 const char *ac_self_test_failure(void) { return self_test_failure; }
 
 int ac_blake2b256(uint8_t out[AC_HASH_BYTES], const uint8_t *in, size_t in_len) {
-  return aci_sodium.blake2b(out, AC_HASH_BYTES, MUTABLE(in), in_len, NULL, 0, NULL, NULL) == 0 ? AC_OK
-                                                                                               : AC_ERR_PRIMITIVE;
+  const int refused = aci_sodium.blake2b(out, AC_HASH_BYTES, MUTABLE(in), in_len, NULL, 0, NULL, NULL) != 0;
+  aci_burn_stack();
+  return refused ? AC_ERR_PRIMITIVE : AC_OK;
 }
 
 int ac_x25519_public(uint8_t public_key[AC_X25519_BYTES], const uint8_t secret[AC_X25519_BYTES]) {
-  return aci_sodium.scalarmult_base(public_key, MUTABLE(secret)) == 0 ? AC_OK : AC_ERR_PRIMITIVE;
+  const int refused = aci_sodium.scalarmult_base(public_key, MUTABLE(secret)) != 0;
+  aci_burn_stack();
+  return refused ? AC_ERR_PRIMITIVE : AC_OK;
 }
 
 int ac_x25519(uint8_t shared[AC_X25519_BYTES], const uint8_t secret[AC_X25519_BYTES],
@@ -23,6 +29,7 @@ int ac_x25519(uint8_t shared[AC_X25519_BYTES], const uint8_t secret[AC_X25519_BY
   /* libsodium refuses points of small order itself; the rule is ours, so it is checked here too. */
   int refused = (aci_sodium.scalarmult(shared, MUTABLE(secret), MUTABLE(public_key)) != 0) | aci_is_zero32(shared);
   aci_declassify(&refused, sizeof refused);
+  aci_burn_stack();
   if (refused) {
     aci_wipe(shared, AC_X25519_BYTES);
     return AC_ERR_KEY;
@@ -44,7 +51,9 @@ void ac_secret_key_wipe(ac_secret_key *key) { aci_wipe(key, sizeof *key); }
 
 int ac_signing_key_from_seed(ac_signing_key *key, const uint8_t seed[AC_SIGN_SEED_BYTES]) {
   uint8_t public_key[AC_SIGN_PUBLIC_BYTES]; /* public: not wiped */
-  return aci_sodium.sign_seed_keypair(public_key, key->secret, MUTABLE(seed)) == 0 ? AC_OK : AC_ERR_PRIMITIVE;
+  const int refused = aci_sodium.sign_seed_keypair(public_key, key->secret, MUTABLE(seed)) != 0;
+  aci_burn_stack();
+  return refused ? AC_ERR_PRIMITIVE : AC_OK;
 }
 
 int ac_signing_key_generate(ac_signing_key *key) {

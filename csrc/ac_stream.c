@@ -65,9 +65,10 @@ int aci_v1_seal(ac_v1_sealer *sealer, uint8_t *sealed, uint8_t nonce[AC_NONCE_BY
     uint8_t message[AC_HASH_BYTES], signed_message[64 + AC_HASH_BYTES]; /* public */
     unsigned long long signed_len = 0;
     memcpy(message, hash, sizeof message);
-    if (aci_sodium.sign(signed_message, &signed_len, message, sizeof message, sealer->signing.secret) != 0 ||
-        signed_len != sizeof signed_message)
-      return AC_ERR_PRIMITIVE;
+    const int refused =
+        aci_sodium.sign(signed_message, &signed_len, message, sizeof message, sealer->signing.secret) != 0;
+    aci_burn_stack(); /* the digits of the signature's secret number are left there */
+    if (refused || signed_len != sizeof signed_message) return AC_ERR_PRIMITIVE;
     signature[0] = 0;
     memcpy(signature + 1, signed_message, 64);
     memcpy(signature + 65, sealer->signing.secret + AC_SIGN_SEED_BYTES, AC_SIGN_PUBLIC_BYTES);

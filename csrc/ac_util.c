@@ -16,6 +16,7 @@ ac_sodium aci_sodium;
 
 void ac_wipe(void *p, size_t len) {
   if (len != 0) aci_sodium.memzero(p, len);
+  aci_clear_registers();
 }
 
 void ac_scratch_wipe(ac_scratch *scratch) { ac_wipe(scratch->at, scratch->cap); }

@@ -13,7 +13,12 @@ CONTRACT = HEADER.split("/* === contract begins === */")[1].split("/* === contra
 SOURCES = sorted(f"csrc/{path.name}" for path in CSRC.glob("ac_*.c"))
 DEPENDS = [*sorted(f"csrc/{path.name}" for path in CSRC.glob("*.h")), "csrc/build_ffi.py"]
 
-WINDOWS = sys.platform == "win32"
+# No debug information: it names the folders of the machine that built. The other flags are what `make counts` counts
+# with. A stack protector is not among them: it adds 1 to 3 % of instructions to every event.
+COMPILE = ["/std:c11"] if sys.platform == "win32" else ["-std=c11", "-O2", "-g0", "-fvisibility=hidden"]
+LINK = [] if sys.platform == "win32" else ["-pthread"]
+if sys.platform == "linux":
+    LINK += ["-Wl,-z,relro,-z,now,-z,noexecstack"]  # what the loader has bound nobody writes to any more
 
 ffibuilder = FFI()
 ffibuilder.cdef(CONTRACT)
@@ -23,8 +28,8 @@ ffibuilder.set_source(
     sources=SOURCES,
     depends=DEPENDS,
     include_dirs=["csrc"],
-    extra_compile_args=["/std:c11"] if WINDOWS else ["-std=c11", "-O2", "-fvisibility=hidden"],
-    extra_link_args=[] if WINDOWS else ["-pthread"],
+    extra_compile_args=COMPILE,
+    extra_link_args=LINK,
 )
 
 if __name__ == "__main__":

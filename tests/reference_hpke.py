@@ -92,7 +92,8 @@ class Context:
         psk_id_hash = labeled_extract(self._suite, b"", b"psk_id_hash", b"")
         context = b"\x00" + psk_id_hash + labeled_extract(self._suite, b"", b"info_hash", info)
         secret = labeled_extract(self._suite, shared_secret, b"secret", b"")
-        self._aes = AESGCM(labeled_expand(self._suite, secret, b"key", context, 32))
+        self._key = labeled_expand(self._suite, secret, b"key", context, 32)
+        self._aes = AESGCM(self._key)
         self._base = labeled_expand(self._suite, secret, b"base_nonce", context, 12)
         self._exporter = labeled_expand(self._suite, secret, b"exp", context, 32)
 

@@ -53,13 +53,13 @@ def test_completions_stream_from_our_node() -> None:
 
 def test_a_busy_upstream_is_told_and_asked_again() -> None:
     model = ScriptedModel([InferenceError(429, retry_after="0")])
-    config = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 200))
+    config = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 1000))
     with node(model) as client, sdk_for(client.url, retry_config=config) as sdk:
         with pytest.raises(APIClientError) as caught:
             sdk.confidential_chat.create(messages=MESSAGES, model="scripted")
         assert caught.value.status_code == 429
         assert caught.value.headers["retry-after"] == "0"
-        assert len(model.bodies) > 3
+        assert len(model.bodies) > 1
         assert len(set(model.bodies)) == 1
 
 

@@ -95,12 +95,12 @@ def test_such_an_error_can_be_pickled() -> None:
 
 def test_a_sealed_503_is_asked_again_as_any_other() -> None:
     fake = Node(aborting(), v2=True)
-    config = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 200))
+    config = RetryConfig("backoff", BackoffStrategy(1, 1, 1, 1000))
     with running(fake) as url, sdk_for(url, retry_config=config, **speaking(fake)) as sdk:
         with pytest.raises(APIServerError) as caught:
             chat(sdk)
         assert caught.value.sealed
-    assert len(fake.seen) > 2
+    assert len(fake.seen) > 1
     assert len({seen.envelope["enc"] for seen in fake.seen}) == len(fake.seen) == len(fake.locks)
 
 

@@ -3,7 +3,11 @@
 For streams in clear, and for those events that the C reader leaves to the general case.
 """
 
+from typing import Final
+
 from ._errors import FramingError, MessageTooLargeError, TruncatedStreamError
+
+_MARK: Final = b"\xef\xbb\xbf"  # a byte order mark: nothing, where a stream begins
 
 
 def data_of(block: bytes) -> bytes | None:
@@ -56,7 +60,7 @@ class Decoder:
             line = bytes(self._line)
             self._line.clear()
             if self._start:
-                line = line.removeprefix(b"\xef\xbb\xbf")
+                line = line.removeprefix(_MARK)
                 self._start = False
             if line.startswith(b":"):
                 self._size -= len(line)
@@ -85,7 +89,8 @@ class Decoder:
 
     def close(self) -> None:
         """The stream has ended. TruncatedStreamError if that was inside an event."""
-        if self._line or self._fields:
+        mark = self._start and self._line == _MARK
+        if (self._line and not mark) or self._fields:
             raise TruncatedStreamError("the stream ended inside an event")
 
 

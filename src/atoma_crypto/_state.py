@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
-from typing import Final, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from . import _core
 from ._errors import ConcurrentUseError, LocalProtocolError, SessionClosedError
@@ -105,6 +105,10 @@ NODE_V2: Final[Table] = {
 # A client's or a node's table for each protocol that it speaks.
 CLIENT: Final[dict[str, Table]] = {"v1": CLIENT_V1, "v2": CLIENT_V2}
 NODE: Final[dict[str, Table]] = {"v1": NODE_V1, "v2": NODE_V2}
+# A session fails without needing memory for it, of which there may be none: to look up a member is to call a function.
+FAILED: Final = State.FAILED
+_CLOSED: Final = State.CLOSED
+_NOTHING: Final[dict[Action, State]] = {}
 
 
 def require_protocol(protocol: object, tables: dict[str, Table]) -> Table:
@@ -148,7 +152,7 @@ class Session(ABC):
 
     def _move(self, state: State) -> None:
         self._state = state
-        self._allowed = self._table.get(state, {})
+        self._allowed = self._table.get(state, _NOTHING)
 
     def _step(self, action: Action) -> None:
         """An action that was begun has succeeded."""
@@ -159,7 +163,7 @@ class Session(ABC):
     def _follow(self, table: Table) -> None:
         """Go on by another table, of the protocol that is known by now."""
         self._table = table
-        self._allowed = table.get(self._state, {})
+        self._allowed = table.get(self._state, _NOTHING)
 
     def _enter(self) -> None:
         if self._pid != _pid:
@@ -196,7 +200,10 @@ class Session(ABC):
 
     def _free(self) -> None:
         """Leave, however often this thread has entered: the session holds nothing any more that needs the lock."""
-        self._lock, self._inside = threading.RLock(), False
+        self._inside = False
+        lock: Any = self._lock
+        while lock._is_owned():  # as threading.Condition asks; a new lock instead needs memory, and there may be none
+            lock.release()
 
     def _end(self) -> None:
         self._inside = False
@@ -224,8 +231,8 @@ class Session(ABC):
             self._fail()
 
     def _fail(self) -> None:
-        if self._state is not State.CLOSED:  # by another thread
-            self._move(State.FAILED)
+        if self._state is not _CLOSED:  # by another thread
+            self._move(FAILED)
         try:  # noqa: SIM105 - contextlib is not worth its import here
             self._wipe()
         except ConcurrentUseError:

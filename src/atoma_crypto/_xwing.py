@@ -4,8 +4,9 @@ ML-KEM comes from `cryptography`, which is imported when a key of this suite is 
 
 What passes through Python objects, all of it short-lived: a key's expanded seed, once, when the key is made; for each
 request ML-KEM's shared secret and X-Wing's, 32 bytes each. These are `bytes`, which Python does not wipe, so they are
-overwritten here in place as soon as they have been used: each was made here and nobody else has it. Inside of `hashlib`
-and `cryptography` it is OpenSSL that holds secrets, and it cleanses what it frees.
+overwritten here in place as soon as they have been used: each was made here and nobody else has it. `cryptography`
+copies ML-KEM's shared secret once more on its way to Python, and frees that copy as it is: a part of it stays in the
+process. Alone it opens nothing, since X25519's secret is the other half of X-Wing's, and that one is wiped.
 """
 
 import hashlib

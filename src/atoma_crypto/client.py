@@ -15,7 +15,7 @@ from ._keys import PublicKey
 from ._opener_v1 import V1Opener
 from ._opener_v2 import V2Opener
 from ._padding import PadTo, check_pad_to, pad_request
-from ._state import CLIENT, Action, Clock, Session, State, require_protocol
+from ._state import CLIENT, FAILED, Action, Clock, Session, State, require_protocol
 from ._typing import Buffer, NonceReuse, Protocol
 
 _BITS: Final = {"v1": 64, "v2": 53}  # of the integers that a protocol can carry; v2's are JavaScript's
@@ -320,7 +320,7 @@ class ClientSession(Session):
                 return
 
     def _wipe(self) -> None:
-        self._opener.close(reading=self._state is State.FAILED)
+        self._opener.close(reading=self._state is FAILED)
 
     def __enter__(self) -> "ClientSession":
         return self

@@ -95,7 +95,11 @@ class MemoryReplayCache:
             if seen.setdefault(request_id, mine) is not mine:
                 return False
             if not self._keeps:
-                heapq.heappush(self._expiries, (expires_at, request_id))
+                try:
+                    heapq.heappush(self._expiries, (expires_at, request_id))
+                except MemoryError:
+                    seen.pop(request_id, None)  # it would never be forgotten; nothing was admitted
+                    raise
             return True
 
     def _forget(self, now: float) -> None:

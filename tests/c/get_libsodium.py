@@ -1,8 +1,9 @@
 """Build the libsodium that PyNaCl bundles, from the sdist of the PyNaCl that is installed, into a directory.
 
-    get_libsodium.py DIRECTORY CFLAGS
+    get_libsodium.py DIRECTORY CFLAGS [--host=…]
 
-It leaves DIRECTORY/lib/libsodium.a and DIRECTORY/include, or nothing. The compiler is $CC.
+It leaves DIRECTORY/lib/libsodium.a and DIRECTORY/include, or nothing. The compiler is $CC. What stands behind CFLAGS is
+for configure: a cross compiler's --host.
 """
 
 import os
@@ -32,7 +33,7 @@ def run(log: Path, directory: Path, *command: str) -> None:
         sys.exit(f"{command[0]} failed")
 
 
-def build(target: Path, cflags: str) -> None:
+def build(target: Path, cflags: str, *options: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="libsodium-build-") as name:
         place = Path(name)
@@ -45,11 +46,11 @@ def build(target: Path, cflags: str) -> None:
         built = place / "built"
         where = (f"--prefix={built}", f"--libdir={built}/lib")
         what = ("--disable-shared", "--enable-static", "--disable-dependency-tracking", f"CFLAGS={cflags}")
-        run(log, source, "./configure", "-q", *where, *what)
+        run(log, source, "./configure", "-q", *where, *what, *options)
         run(log, source, "make", "-s", f"-j{os.cpu_count() or 1}", "-C", "src", "install")
         shutil.rmtree(target, ignore_errors=True)
         built.rename(target)
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]).resolve(), sys.argv[2])
+    build(Path(sys.argv[1]).resolve(), *sys.argv[2:])

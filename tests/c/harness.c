@@ -1,9 +1,11 @@
-/* Runs the tests, those of the protocol once for each AES backend. The last line counts. */
+/* Runs the tests, those of the protocol once for each AES backend. The last line counts. With arguments, a part of them:
+ * see main(). */
 #include "harness.h"
 
 #include <sodium.h>
 
 static unsigned long passed, failed;
+static int stops; /* 1: at the first check that fails */
 static int quiet; /* 1: the last check that failed had failed before, too often to be told again */
 
 int check(int good, const char *file, int line, const char *what) {
@@ -23,6 +25,7 @@ int check(int good, const char *file, int line, const char *what) {
   quiet = ++places[i].times > COMPLAINTS;
   if (!quiet) printf("%s:%d: %s\n", file, line, what);
   failed++;
+  if (stops) exit(1);
   return 0;
 }
 
@@ -40,9 +43,15 @@ int check_bytes(const void *got, size_t got_len, const void *want, size_t want_l
   return same;
 }
 
-unsigned stride(void) {
+static int under_valgrind(void) {
   const char *preloaded = getenv("LD_PRELOAD"); /* how valgrind gets into a process */
-  return preloaded != NULL && strstr(preloaded, "vgpreload") != NULL ? 37 : 1;
+  return preloaded != NULL && strstr(preloaded, "vgpreload") != NULL;
+}
+
+unsigned stride(void) {
+  const char *asked = getenv("HARNESS_STRIDE");
+  if (asked != NULL) return (unsigned)strtoul(asked, NULL, 10) | 1u; /* odd, and so never 0 */
+  return under_valgrind() ? 37 : 1;
 }
 
 /* ---- buffers ---- */
@@ -220,18 +229,50 @@ int open_event_alone(ac_v1_opener *opener, bytes *plaintext, view event) {
   return status;
 }
 
-int main(void) {
+/* ---- which tests ---- */
+
+typedef struct test {
+  const char *name;
+  void (*run)(void);
+} test;
+
+#define TEST(name) {#name, test_##name}
+
+static const test once[] = {TEST(primitives), TEST(sha256), TEST(gcm),     TEST(differential), TEST(gcm_guards),
+                            TEST(base64),     TEST(text),   TEST(v2_text), TEST(masks)};
+/* Once for each AES backend. */
+static const test each[] = {
+    TEST(vectors),    TEST(hpke),      TEST(request),   TEST(sealer),    TEST(opener),    TEST(stream),  TEST(event_guards),
+    TEST(faults),     TEST(parallel),  TEST(v2_vectors), TEST(v2_sealer), TEST(v2_opener), TEST(v2_states), TEST(v2_stream),
+    TEST(v2_request), TEST(v2_bound),  TEST(v2_parallel), TEST(v2_guards)};
+/* valgrind forbids to look at what lies beyond the stack's end. */
+static const test of_stack[] = {TEST(stack), TEST(v2_stack)};
+
+#define LEN(tests) (sizeof(tests) / sizeof(tests)[0])
+
+/* Those that are asked for; all if none is. Their number. */
+static size_t run(const test *tests, size_t count, char *const *names) {
+  size_t ran = 0;
+  for (size_t i = 0; i < count; i++) {
+    char *const *name = names;
+    while (*name != NULL && strcmp(*name, tests[i].name) != 0) name++;
+    if (*names != NULL && *name == NULL) continue;
+    tests[i].run();
+    ran++;
+  }
+  return ran;
+}
+
+/* Arguments: the names of the tests to run, behind --stop, which ends at the first check that fails. */
+int main(int argc, char **argv) {
+  char *const *names = argv + (argc > 0);
+  if (*names != NULL && strcmp(*names, "--stop") == 0) {
+    stops = 1;
+    names++;
+  }
   if (sodium_init() < 0) return 2;
   CHECK_STATUS(ac_init(&sodium_table, NULL), AC_OK);
-  test_primitives();
-  test_sha256();
-  test_gcm();
-  test_differential();
-  test_gcm_guards();
-  test_base64();
-  test_text();
-  test_v2_text();
-  test_masks();
+  size_t ran = run(once, LEN(once), names);
   for (unsigned i = 0; ac_aes_backend_name(i) != NULL; i++) {
     if (!ac_aes_backend_usable(i)) {
       printf("this CPU has no backend %s\n", ac_aes_backend_name(i));
@@ -239,30 +280,14 @@ int main(void) {
     }
     CHECK_STATUS(ac_init(&sodium_table, ac_aes_backend_name(i)), AC_OK);
     CHECK(ac_aes_backend_default() == i);
-    test_vectors();
-    test_hpke();
-    test_request();
-    test_sealer();
-    test_opener();
-    test_stream();
-    test_event_guards();
-    test_faults();
-    test_parallel();
-    test_v2_vectors();
-    test_v2_sealer();
-    test_v2_opener();
-    test_v2_states();
-    test_v2_stream();
-    test_v2_request();
-    test_v2_bound();
-    test_v2_parallel();
-    test_v2_guards();
-    if (stride() == 1) { /* valgrind forbids to look at what lies beyond the stack's end */
-      test_stack();
-      test_v2_stack();
-    }
+    ran += run(each, LEN(each), names);
+    if (!under_valgrind()) ran += run(of_stack, LEN(of_stack), names);
     CHECK(random_left() == 0);
   }
-  printf("%lu passed, %lu failed\n", passed, failed);
-  return failed != 0;
+  printf("AES backends:");
+  for (unsigned i = 0; ac_aes_backend_name(i) != NULL; i++) {
+    if (ac_aes_backend_usable(i)) printf(" %s", ac_aes_backend_name(i));
+  }
+  printf("\n%lu passed, %lu failed\n", passed, failed);
+  return failed != 0 || ran == 0;
 }

@@ -16,7 +16,8 @@ int check_status(int got, int want, const char *file, int line, const char *what
 int check_bytes(const void *got, size_t got_len, const void *want, size_t want_len, const char *file, int line,
                 const char *what);
 
-/* Loops over many cases go on by this: 1, or more under valgrind, which is some fifty times slower. */
+/* Loops over many cases go on by this: 1, or more under valgrind, which is some fifty times slower, or what the environment
+ * has in HARNESS_STRIDE. Vectors are always run whole. */
 unsigned stride(void);
 
 #define CHECK(condition) check((condition) != 0, __FILE__, __LINE__, #condition)
@@ -112,6 +113,9 @@ enum { MOST_BACKENDS = 8 };
 unsigned model_backend(void);
 
 /* ---- protocol ---- */
+
+/* The longest plaintext whose message has a length: where size_t has 32 bits, they are the limit. */
+#define MOST_PLAINTEXT (SIZE_MAX / 4 < AC_GCM_MAX_BYTES ? SIZE_MAX / 4 : (size_t)AC_GCM_MAX_BYTES)
 
 typedef struct exchange {
   ac_v1_opener opener; /* client */

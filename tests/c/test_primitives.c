@@ -96,6 +96,43 @@ static void refuse_incomplete_table(void) {
 
 static int no_aes(void) { return 0; }
 
+/* What compares and looks for overlaps, at every length and place that its callers could have. */
+static void comparisons(void) {
+  enum { MOST = 40 };
+  uint8_t a[MOST], b[MOST], p[32] = {0};
+  for (size_t len = 0; len <= MOST; len++) {
+    for (size_t i = 0; i < MOST; i++) a[i] = b[i] = (uint8_t)(5 * i);
+    CHECK(aci_equal(a, b, len));
+    for (size_t bit = 0; bit < 8 * (size_t)MOST; bit++) {
+      b[bit / 8] ^= (uint8_t)(1u << bit % 8);
+      CHECK(aci_equal(a, b, len) == (bit / 8 >= len));
+      b[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+  }
+  CHECK(aci_is_zero32(p));
+  for (size_t bit = 0; bit < 8 * sizeof p; bit++) {
+    p[bit / 8] = (uint8_t)(1u << bit % 8);
+    CHECK(!aci_is_zero32(p));
+    p[bit / 8] = 0;
+  }
+}
+
+static void overlaps(void) {
+  enum { MOST = 6 };
+  const uint8_t at[2 * MOST] = {0};
+  for (size_t a = 0; a < MOST; a++) {
+    for (size_t b = 0; b < MOST; b++) {
+      for (size_t a_len = 0; a_len <= MOST; a_len++) {
+        for (size_t b_len = 0; b_len <= MOST; b_len++) {
+          int shared = 0;
+          for (size_t i = 0; i < a_len; i++) shared |= a + i >= b && a + i < b + b_len;
+          CHECK(aci_overlap(at + a, a_len, at + b, b_len) == shared);
+        }
+      }
+    }
+  }
+}
+
 /* Another table, so that the tests run again; what they find must have the right name. */
 static void start_with(primitive in, fault_kind kind, unsigned after, const char *name) {
   ac_sodium other = sodium_table;
@@ -124,8 +161,11 @@ static void self_tests(void) {
     if (sodium_table.aes256gcm_is_available() == 1) {
       start_with(IN_ENCRYPT, kind, 0, "sodium");
       start_with(IN_DECRYPT, kind, 0, "sodium");
+      start_with(IN_ENCRYPT, kind, 1, "sodium"); /* the long answer; the second call to decrypt is for a forgery */
+      start_with(IN_DECRYPT, kind, 2, "sodium");
     }
   }
+  start_with(IN_SCALARMULT, LIES, 1, "X25519"); /* a point of small order is taken */
 }
 
 void test_primitives(void) {
@@ -134,5 +174,7 @@ void test_primitives(void) {
   zero_secret();
   keys();
   refuse_incomplete_table();
+  comparisons();
+  overlaps();
   self_tests();
 }

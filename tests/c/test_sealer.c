@@ -110,8 +110,8 @@ static void arguments(void) {
   CHECK_STATUS(ac_v1_events_seal(&x.sealer, out.at, out.len, &len, p, TEXT, too_many, 1, NULL, 0), AC_ERR_ARGUMENT);
   CHECK_STATUS(ac_v1_events_seal(&x.sealer, out.at, out.len, &len, p, TEXT, wrapping, 3, NULL, 0), AC_ERR_ARGUMENT);
   CHECK(ac_v1_event_bytes(&x.sealer, SIZE_MAX, 0) == SIZE_MAX && ac_v1_event_bytes(&x.sealer, 0, SIZE_MAX) == SIZE_MAX);
-  CHECK(ac_v1_event_bytes(&x.sealer, (size_t)AC_GCM_MAX_BYTES + 1, 0) == SIZE_MAX);
-  CHECK(ac_v1_reply_bytes(&x.sealer, (size_t)AC_GCM_MAX_BYTES, 0) != SIZE_MAX);
+  CHECK(ac_v1_event_bytes(&x.sealer, MOST_PLAINTEXT + 1, 0) == SIZE_MAX);
+  CHECK(ac_v1_reply_bytes(&x.sealer, MOST_PLAINTEXT, 0) != SIZE_MAX);
   for (unsigned byte = 0; byte < 0x20; byte++) { /* would break the event's one line */
     const uint8_t usage[3] = {'{', (uint8_t)byte, '}'};
     CHECK_STATUS(event_seal(&x.sealer, out.at, out.len, &len, p, TEXT, usage, 3), AC_ERR_ARGUMENT);

@@ -91,6 +91,26 @@ static void empty_key(void) {
   }
 }
 
+/* What stands in the last block for a text of 2^32 bytes and more, without hashing one. */
+static void long_text(void) {
+  static const uint64_t lens[] = {UINT64_C(1) << 29, UINT64_C(1) << 32, (UINT64_C(1) << 32) + 64, UINT64_C(1) << 40};
+  for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
+    aci_sha256 hash;
+    uint32_t want[8];
+    uint8_t got[AC_HASH_BYTES], word[4], last[ACI_SHA256_BLOCK] = {0x80};
+    aci_sha256_init(&hash);
+    memcpy(want, hash.state, sizeof want);
+    hash.len = lens[i];
+    for (size_t byte = 0; byte < 8; byte++) last[ACI_SHA256_BLOCK - 1 - byte] = (uint8_t)(8 * lens[i] >> 8 * byte);
+    aci_sha256_chosen(want, last, 1);
+    aci_sha256_final(&hash, got);
+    for (size_t j = 0; j < 8; j++) {
+      aci_store32be(word, want[j]);
+      CHECK_EQUAL(got + 4 * j, word, 4);
+    }
+  }
+}
+
 static void hkdf_case(const char *ikm_hex, const char *salt_hex, const char *info_hex, const char *okm_hex) {
   uint8_t ikm[128], salt[128], info[128], want[128];
   const size_t ikm_len = unhex(ikm, ikm_hex), salt_len = unhex(salt, salt_hex), info_len = unhex(info, info_hex);
@@ -140,5 +160,6 @@ void test_sha256(void) {
   pieces();
   hmac();
   empty_key();
+  long_text();
   hkdf();
 }

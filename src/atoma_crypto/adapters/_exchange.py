@@ -12,7 +12,7 @@ from atoma_crypto._typing import Buffer, Protocol
 from atoma_crypto.adapters._asked import model_json, model_of, read_body, stream_of
 from atoma_crypto.adapters._lock import Lock
 from atoma_crypto.adapters._progress import Progress, count_choices
-from atoma_crypto.adapters._replies import is_refusal, is_sealed, write_event
+from atoma_crypto.adapters._replies import is_refusal, is_sealed, refusal_code, write_event
 from atoma_crypto.adapters._routes import BY_PLAINTEXT, DEFAULT_TOKENS, Endpoint, compute_units
 from atoma_crypto.adapters._terms import Origin, Terms
 from atoma_crypto.attestation import AttestedKey
@@ -235,10 +235,7 @@ class Exchange:
         """
         if self._terms.protocol == "v1" or not self.heeds_refusals or self._refused_key is not None or status != 422:
             return False
-        told: object = None
-        with suppress(ac.EnvelopeError):
-            told = load_object(raw, "the refusal", ac.EnvelopeError).get("error")
-        if not isinstance(told, dict) or told.get("code") != "KEY_UNKNOWN" or self._offer is None:
+        if refusal_code(raw) != "KEY_UNKNOWN" or self._offer is None:
             return False
         self._refused_key = self._offer.public_key
         return True

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 import atoma_crypto as ac
-from atoma_crypto._envelope import load_object
+from atoma_crypto._envelope import read_members
 from atoma_crypto._typing import Protocol
 
 _LOCK_GONE: Final = frozenset((423, 425))
@@ -40,8 +40,17 @@ def write_error(abort: ac.RemoteAbortError) -> bytes:
 def is_sealed(raw: bytes) -> bool:
     """Whether a body claims to be a sealed object of protocol v2."""
     with suppress(ac.EnvelopeError):
-        return load_object(raw, "the answer", ac.EnvelopeError).keys() >= _SEALED_MEMBERS
+        # whoever stands between may have sent it: read as what has few members, or it could take all memory
+        return {name for name, _ in read_members(raw, "the answer", ac.EnvelopeError)} >= _SEALED_MEMBERS
     return False
+
+
+def refusal_code(raw: bytes) -> object:
+    """What a refusal in clear has as its code, if it is of the shape of all errors."""
+    told: object = None
+    with suppress(ac.EnvelopeError):
+        told = dict(read_members(raw, "the refusal", ac.EnvelopeError)).get("error")  # as above
+    return dict(told).get("code") if isinstance(told, tuple) else None  # an array would be a list
 
 
 def write_event(plaintext: bytes) -> bytes:

@@ -122,7 +122,7 @@ class _Transport(Generic[_Inner]):
             locked = await wire.send(asked)
             if await self._refused(locked, wire):
                 exchange.close()
-                return self._in_clear(locked)
+                return self._refusal(locked)
             reply = await self._read(locked, MAX_LOCK_BYTES, wire)
             await wire.work(exchange.take_lock, reply, long=len(reply) >= WORKER_BYTES)
             if unknown is not None and exchange.offers_same_key:
@@ -180,7 +180,7 @@ class _Transport(Generic[_Inner]):
             refused = self._is_refusal(answer, self._terms.protocol)
             if refused and self._terms.protocol == "v1":
                 exchange.close()
-                return self._in_clear(answer), b""
+                return self._refusal(answer), b""
             if exchange.has_events(answer.status_code, answer.headers.get("content-type", "")):
                 return self._opened(exchange, answer, _STREAM, self._events(answer.stream, exchange)), None
         except BaseException:
@@ -202,7 +202,7 @@ class _Transport(Generic[_Inner]):
             stream=self._http.ByteStream(raw),
             extensions=answer.extensions,
         )
-        return self._in_clear(told), raw
+        return self._refusal(told), raw
 
     def _opened(
         self, exchange: Exchange, answer: httpx.Response, kind: bytes, body: Any, status: int = 200
@@ -221,6 +221,11 @@ class _Transport(Generic[_Inner]):
             extensions={**answer.extensions, EXTENSION: exchange.origin},
         )
         return opened
+
+    def _refusal(self, answer: httpx.Response) -> httpx.Response:
+        """One in clear, which nobody unpacks: that was not asked for, and anybody's few bytes could become any size."""
+        answer.headers.pop("content-encoding", None)
+        return self._in_clear(answer)
 
     def _in_clear(self, answer: httpx.Response) -> httpx.Response:
         answer.extensions[EXTENSION] = Origin(sealed=False, protocol=self._terms.protocol)

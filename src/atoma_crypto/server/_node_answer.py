@@ -179,8 +179,8 @@ def refusal(response: httpx.Response, raw: bytes) -> FailedError:
         return FailedError(502, "BAD_GATEWAY", f"The node answered with status {status}")
     code = {known.value: known.name for known in HTTPStatus}.get(status, "INTERNAL_ERROR")
     message = f"The node refused the request with status {status}"
-    try:
-        told = read_object(raw).get("error")
+    try:  # no more of it: whoever stands between may have sent it, and JSON takes many times its length when read
+        told = read_object(raw).get("error") if len(raw) <= _MAX_ERROR_BYTES else None
     except ValueError:
         told = None
     if isinstance(told, dict):

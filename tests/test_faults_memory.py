@@ -1,0 +1,119 @@
+"""No memory, at every allocation: a session is usable or failed for good, no nonce is used twice, nothing is lost.
+
+tests/faulty_cases.py has the operations and what must hold; each runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from faulty_cases import CASES
+
+TESTS: Final = Path(__file__).parent
+SHORT: Final = [
+    *("v1 seal_chunk, long", "v2 seal_chunks", "v1 next_event, first", "v2 open_request", "v1 close, client"),
+    *("v2 seal_request", "keyring rotate"),
+]
+NOTHING_TO_FAIL: Final = {"v1 finish"}
+
+HOOKED: Final = importlib.util.find_spec("_testcapi") is not None and hasattr(
+    importlib.import_module("_testcapi"), "set_nomemory"
+)
+hooked = pytest.mark.skipif(not HOOKED, reason="this Python has no _testcapi.set_nomemory")
+CC: Final = shutil.which(os.environ.get("CC", "cc"))
+preloads = pytest.mark.skipif(
+    CC is None or sys.platform != "linux" or platform.libc_ver()[0] != "glibc",
+    reason="glibc and a C compiler are needed to stand before malloc",
+)
+
+# Counts only in the thread that has armed it.
+FAILING: Final = """
+#include <errno.h>
+#include <stddef.h>
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+static long count, from, until;
+static __thread int armed;
+static int fails(void) {
+  if (!armed || count++ < from || count > until) return 0;
+  errno = ENOMEM;
+  return 1;
+}
+void *malloc(size_t n) { return fails() ? NULL : __libc_malloc(n); }
+void *calloc(size_t n, size_t m) { return fails() ? NULL : __libc_calloc(n, m); }
+void *realloc(void *p, size_t n) { return fails() ? NULL : __libc_realloc(p, n); }
+void fault_arm(long first, long end) { count = 0; from = first; until = end; armed = 1; }
+void fault_disarm(void) { armed = 0; }
+"""
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    env = os.environ | {"PYTHONPATH": str(TESTS)} | (env or {})
+    return subprocess.run(command, text=True, capture_output=True, env=env, timeout=100)
+
+
+def assert_all_held(done: subprocess.CompletedProcess[str], names: list[str]) -> None:
+    """What CPython prints meanwhile is its own: of a bytearray or a generator, say, that it could not end."""
+    assert done.returncode == 0, done.stderr
+    struck = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    assert list(struck) == names
+    assert {name for name, points in struck.items() if points == "0"} <= NOTHING_TO_FAIL
+
+
+@hooked
+def test_python_has_no_memory() -> None:
+    assert_all_held(run(str(TESTS / "faulty_memory.py"), "python", "1", *SHORT), SHORT)
+
+
+@hooked
+@pytest.mark.long
+@pytest.mark.parametrize("in_a_row", [1, 3])
+def test_python_has_no_memory_anywhere(in_a_row: int) -> None:
+    assert_all_held(run(str(TESTS / "faulty_memory.py"), "python", str(in_a_row)), list(CASES))
+
+
+@preloads
+@pytest.mark.long
+def test_malloc_has_no_memory_anywhere(tmp_path: Path) -> None:
+    """Python's, cffi's, libsodium's: all of them, as Python is told to ask malloc for everything."""
+    source, library = tmp_path / "failing.c", tmp_path / "failing.so"
+    source.write_text(FAILING)
+    assert CC is not None
+    subprocess.run([CC, "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
+    env = {"LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "verify_asan_link_order=0"}
+    done = run(str(TESTS / "faulty_memory.py"), "native", "1", env=env)
+    assert_all_held(done, list(CASES))
+
+
+# What would be wrong, and where it must be noticed.
+PLANTED: Final = {
+    "v2 seal_chunk, long": "_state.Session._judge = lambda *_: None",  # goes on, one index ahead
+    "v1 close, client": "_state.Session._free = lambda session: session._lock.acquire()",
+    "v1 next_event, first": "client.ClientSession._fail = lambda _: None",
+    "v2 open_request": "replay.MemoryReplayCache.admit = lambda *_: True",
+    "keyring rotate": "keyring.NodeKeyring._keep = lambda self, ring, held, now: setattr(ring, 'held', held[:1])",
+}
+
+
+@hooked
+@pytest.mark.long
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_faults_that_it_must_find(name: str) -> None:
+    code = (
+        "import faulty_memory\nfrom atoma_crypto import _state, client, keyring, replay\n"
+        f"{PLANTED[name]}\nfaulty_memory.main('python', 1, [{name!r}])"
+    )
+    done = run("-c", code)
+    assert done.returncode != 0
+    assert "AssertionError" in done.stderr
