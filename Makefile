@@ -12,7 +12,7 @@ BENCH_STAMP = $(VENV)/.installed-bench
 PYTEST = $(BIN)/python -m pytest -p no:benchmark -n 4
 SOURCES = pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 
-.PHONY: demo test test-all sealing test-c ct counts counts-update fuzz coverage-c proofs cross timing mutants \
+.PHONY: demo test test-all sealing test-c ct counts counts-update fuzz fuzz-controls coverage-c proofs cross timing mutants \
   bench bench-check coverage lint types lock dist build clean
 .DELETE_ON_ERROR:
 
@@ -72,6 +72,10 @@ FUZZ_SECONDS ?= 20
 fuzz: $(STAMP)  ## every parser and every object that remembers, under libFuzzer; the sessions under atheris
 	$(MAKE) -C tests/c/fuzz PYTHON=$(abspath $(BIN)/python) FUZZ_SECONDS=$(FUZZ_SECONDS) check
 	$(MAKE) -C tests/fuzz PYTHON=$(abspath $(BIN)/python) FUZZ_SECONDS=$(FUZZ_SECONDS) check
+
+fuzz-controls: $(STAMP)  ## each target finds the fault that is planted for it
+	$(MAKE) -C tests/c/fuzz PYTHON=$(abspath $(BIN)/python) controls
+	$(MAKE) -C tests/fuzz PYTHON=$(abspath $(BIN)/python) controls
 
 coverage-c: $(STAMP)  ## lines of the C core that harness and fuzzers reach
 	$(MAKE) -C tests/c/fuzz PYTHON=$(abspath $(BIN)/python) coverage
