@@ -112,6 +112,9 @@ static void overlap(const ac_aes256gcm *aes) {
     CHECK_STATUS(ac_aes256gcm_open(aes, out, LEN, nonce, before, SEALED, in, LEN),
                  apart ? AC_ERR_AUTH : AC_ERR_OVERLAP);
     memcpy(room, before, ROOM);
+    apart = in + AC_NONCE_BYTES <= out || in >= out + LEN;
+    CHECK_STATUS(ac_aes256gcm_open(aes, out, LEN, in, before, SEALED, NULL, 0), apart ? AC_ERR_AUTH : AC_ERR_OVERLAP);
+    memcpy(room, before, ROOM);
   }
   free(room);
 }
@@ -134,6 +137,19 @@ static void capacity(const ac_aes256gcm *aes, const material *m) {
   }
 }
 
+/* More than one message may have is refused before its room is looked at. */
+static void most(const ac_aes256gcm *aes, const material *m) {
+  const uint64_t len = AC_GCM_MAX_BYTES;
+  uint8_t out[1];
+  if (len > SIZE_MAX - 2 * AC_TAG_BYTES) return;
+  for (unsigned more = 0; more < 2; more++) {
+    CHECK_STATUS(ac_aes256gcm_seal(aes, out, sizeof out, m->nonce, m->plaintext, (size_t)len + more, NULL, 0),
+                 more ? AC_ERR_ARGUMENT : AC_ERR_CAPACITY);
+    CHECK_STATUS(ac_aes256gcm_open(aes, out, sizeof out, m->nonce, m->plaintext, (size_t)len + AC_TAG_BYTES + more, NULL, 0),
+                 more ? AC_ERR_AUTH : AC_ERR_CAPACITY);
+  }
+}
+
 static void state(void) {
   ac_aes256gcm aes = {0};
   uint8_t key[AC_KEY_BYTES] = {0}, out[AC_TAG_BYTES];
@@ -152,9 +168,9 @@ static void state(void) {
   CHECK_STATUS(ac_aes256gcm_seal(&aes, out, sizeof out, key, NULL, 0, NULL, 0), AC_ERR_STATE);
 }
 
-/* Counter blocks, hash and lengths over many groups, at sizes that straddle them. */
+/* Counter blocks, hash and lengths over many groups, at sizes that straddle them; the last has more than 2^16 blocks. */
 static void long_messages(const ac_aes256gcm *aes, unsigned count, const material *m) {
-  static const size_t sizes[] = {4095, 4096, 4097, 65535, 65536, 65537};
+  static const size_t sizes[] = {4095, 4096, 4097, 65535, 65536, 65537, (1 << 20) + 4113};
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
     bytes plaintext = bytes_new(sizes[i]), want = {0};
     for (unsigned b = 0; b < count; b++) {
@@ -189,6 +205,7 @@ void test_gcm(void) {
   for (unsigned i = 0; i < count; i++) {
     overlap(&aes[i]);
     capacity(&aes[i], &m);
+    most(&aes[i], &m);
   }
   long_messages(aes, count, &m);
   state();

@@ -173,7 +173,9 @@ static void refuse_messages(void) {
   e.sender.generation--;
   e.sender.sequence = UINT64_MAX;
   CHECK_STATUS(ac_hpke_seal(&e.sender, sealed, sizeof sealed, text, TEXT, NULL, 0), AC_ERR_LIMIT);
-  e.sender.sequence = 0;
+  e.recipient.sequence = UINT64_MAX;
+  CHECK_STATUS(ac_hpke_open(&e.recipient, opened, TEXT, sealed, sizeof sealed, NULL, 0), AC_ERR_LIMIT);
+  e.sender.sequence = e.recipient.sequence = 0;
   CHECK_EQUAL(&e.sender, &before, sizeof before);
   CHECK(bytes_untouched(&place));
 
@@ -190,6 +192,38 @@ static void refuse_messages(void) {
   CHECK_STATUS(ac_hpke_export(&e.sender, out, 255 * AC_HASH_BYTES, NULL, 0), AC_OK);
   CHECK_STATUS(ac_hpke_export(&e.sender, out, 32, out + 32, 5), AC_OK);
   bytes_free(&place);
+}
+
+/* Each bit of the sequence number is in the nonce, and the last message can be sealed. */
+static void sequences(void) {
+  for (unsigned bit = 0; bit < 65; bit++) {
+    ends e = set_up();
+    uint8_t sealed[SEALED], want[SEALED], nonce[AC_NONCE_BYTES];
+    const uint64_t sequence = bit < 64 ? UINT64_C(1) << bit : UINT64_MAX - 1;
+    e.sender.sequence = sequence;
+    memcpy(nonce, e.sender.base_nonce, sizeof nonce);
+    for (size_t i = 0; i < 8; i++) nonce[11 - i] ^= (uint8_t)(sequence >> 8 * i);
+    CHECK_STATUS(ac_aes256gcm_seal(&e.sender.aes, want, sizeof want, nonce, text, TEXT, NULL, 0), AC_OK);
+    CHECK_STATUS(ac_hpke_seal(&e.sender, sealed, sizeof sealed, text, TEXT, NULL, 0), AC_OK);
+    CHECK_EQUAL(sealed, want, sizeof want);
+    CHECK(e.sender.sequence == sequence + 1);
+  }
+}
+
+/* A length of two bytes is in the label. */
+static void long_export(void) {
+  enum { LEN = 300 };
+  static const uint8_t length[2] = {LEN >> 8, LEN & 255};
+  ends e = set_up();
+  uint8_t id[10], got[LEN], want[LEN];
+  aci_hmac_key prk;
+  CHECK(unhex(id, "48504b45002000010002") == sizeof id);
+  const aci_bytes secret = {e.sender.exporter_secret, AC_HASH_BYTES};
+  const aci_bytes parts[] = {{length, 2}, {(const uint8_t *)"HPKE-v1", 7}, {id, 10}, {(const uint8_t *)"sec", 3}, {text, TEXT}};
+  aci_hmac_key_init(&prk, &secret, 1);
+  aci_hkdf_expand(want, LEN, &prk, parts, 5);
+  CHECK_STATUS(ac_hpke_export(&e.sender, got, LEN, text, TEXT), AC_OK);
+  CHECK_EQUAL(got, want, LEN);
 }
 
 static int is_gone(const ac_hpke *hpke) {
@@ -271,6 +305,8 @@ void test_hpke(void) {
   schedule_by_hand(AC_SUITE_XWING, "48504b45647a00010002");
   refuse_set_up();
   refuse_messages();
+  sequences();
+  long_export();
   close_them();
   primitive_fails();
   v2_request(AC_SUITE_X25519);

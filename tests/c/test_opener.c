@@ -257,10 +257,44 @@ static void overlap(void) {
     CHECK_STATUS(ac_v1_reply_open(&x.opener, out, cap, &len, &pos, &usage_len, json.at, json.len), AC_ERR_OVERLAP);
     CHECK_STATUS(ac_v1_sealed_open(&x.opener, out, cap, &len, c.at, c.len, n.at, n.len, h.at, h.len), AC_ERR_OVERLAP);
   }
+  const view members[] = {c, n, h};
+  for (size_t m = 0; m < 3; m++) { /* in one member, and nowhere else */
+    bytes alone = bytes_copy(members[m].at, members[m].len);
+    view v[] = {c, n, h};
+    bytes_append(&alone, event.at, event.len);
+    v[m].at = alone.at;
+    for (size_t at = 0; at < members[m].len; at++)
+      CHECK_STATUS(ac_v1_sealed_open(&x.opener, alone.at + at, event.len, &len, v[0].at, v[0].len, v[1].at, v[1].len,
+                                     v[2].at, v[2].len),
+                   AC_ERR_OVERLAP);
+    bytes_free(&alone);
+  }
   CHECK(memcmp(&x.opener, &fresh, sizeof fresh) == 0);
   bytes out = bytes_new(event.len);
   CHECK_STATUS(feed(&x.opener, &out, &len, &count, viewed(&event)), AC_OK);
   CHECK(count == 1);
+  bytes_free(&out);
+  bytes_free(&event);
+}
+
+/* The claimed hash of another text, in any of its bytes. */
+static void wrong_hash(void) {
+  exchange x = exchange_make(NULL);
+  bytes event = seal_event(&x.sealer, text, "");
+  const view json = event_data(&event);
+  const view c = member(json, "ciphertext"), n = member(json, "nonce"), h = member(json, "response_hash");
+  bytes out = bytes_new(event.len);
+  for (size_t at = 0; at < AC_HASH_BYTES; at++) {
+    ac_v1_opener opener = x.opener;
+    uint8_t hash[AC_HASH_BYTES], claimed[44];
+    size_t len = 99;
+    CHECK_STATUS(aci_base64_decode_exact(hash, sizeof hash, h.at, h.len), AC_OK);
+    hash[at] ^= 1;
+    aci_base64_encode(claimed, hash, sizeof hash);
+    CHECK_STATUS(ac_v1_sealed_open(&opener, out.at, out.len, &len, c.at, c.len, n.at, n.len, claimed, sizeof claimed),
+                 AC_ERR_AUTH);
+    CHECK(len == 99 && opener.state == AC_STATE_FAILED && all_zero(out.at, ac_base64_decoded_max(c.len) - AC_TAG_BYTES - 2));
+  }
   bytes_free(&out);
   bytes_free(&event);
 }
@@ -305,6 +339,7 @@ void test_opener(void) {
   overlap();
   const ac_signing_key signing = some_signing_key();
   capacity();
+  wrong_hash();
   every_bit(NULL);
   every_bit(&signing);
   ways(NULL);

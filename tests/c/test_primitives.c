@@ -96,6 +96,36 @@ static void refuse_incomplete_table(void) {
 
 static int no_aes(void) { return 0; }
 
+/* Both write all, and say that it is less. */
+static int short_encrypt(unsigned char *c, unsigned long long *c_len, unsigned char *m, unsigned long long m_len,
+                         unsigned char *ad, unsigned long long ad_len, unsigned char *nsec, unsigned char *npub,
+                         unsigned char *k) {
+  const int status = sodium_table.aes256gcm_encrypt(c, c_len, m, m_len, ad, ad_len, nsec, npub, k);
+  --*c_len;
+  return status;
+}
+
+static int short_sign(unsigned char *sm, unsigned long long *sm_len, unsigned char *m, unsigned long long m_len,
+                      unsigned char *sk) {
+  const int status = sodium_table.sign(sm, sm_len, m, m_len, sk);
+  --*sm_len;
+  return status;
+}
+
+static void wrong_lengths(void) {
+  for (int signs = 0; signs < 2; signs++) {
+    ac_sodium other = sodium_table;
+    if (!signs && sodium_table.aes256gcm_is_available() != 1) continue;
+    if (signs)
+      other.sign = short_sign;
+    else
+      other.aes256gcm_encrypt = short_encrypt;
+    CHECK_STATUS(ac_init(&other, NULL), AC_ERR_PRIMITIVE);
+    CHECK(strcmp(ac_self_test_failure(), signs ? "Ed25519" : "sodium") == 0);
+    CHECK_STATUS(ac_init(&sodium_table, NULL), AC_OK);
+  }
+}
+
 /* What compares and looks for overlaps, at every length and place that its callers could have. */
 static void comparisons(void) {
   enum { MOST = 40 };
@@ -177,4 +207,5 @@ void test_primitives(void) {
   comparisons();
   overlaps();
   self_tests();
+  wrong_lengths();
 }

@@ -105,6 +105,23 @@ static void overlap(const ac_secret_key *node) {
                  apart ? AC_OK : AC_ERR_OVERLAP);
   }
   bytes_free(&room);
+
+  bytes request = make_request(node);
+  ac_v1_envelope envelope = envelope_of(viewed(&request));
+  const size_t text_len = envelope.ciphertext_len, body_cap = ac_base64_decoded_max(text_len);
+  ac_v1_sealer sealer = {0};
+  room = bytes_new(2 * text_len + body_cap);
+  for (size_t at = 0; at <= text_len + body_cap; at++) {
+    const int apart = at + body_cap <= text_len || at >= 2 * text_len;
+    memcpy(room.at + text_len, envelope.ciphertext, text_len);
+    ac_v1_envelope inside = envelope;
+    inside.ciphertext = room.at + text_len;
+    if (at + body_cap > room.len) break;
+    CHECK_STATUS(ac_v1_request_open(&sealer, room.at + at, body_cap, &len, node, NULL, &inside),
+                 apart ? AC_OK : AC_ERR_OVERLAP);
+  }
+  bytes_free(&room);
+  bytes_free(&request);
 }
 
 static void empty(const ac_secret_key *node) {

@@ -114,6 +114,8 @@ static void arguments(void) {
   CHECK(ac_v1_reply_bytes(&x.sealer, MOST_PLAINTEXT, 0) != SIZE_MAX);
   for (unsigned byte = 0; byte < 0x20; byte++) { /* would break the event's one line */
     const uint8_t usage[3] = {'{', (uint8_t)byte, '}'};
+    for (size_t from = 0; from < 2; from++) /* also as the first byte, and as the last */
+      CHECK_STATUS(event_seal(&x.sealer, out.at, out.len, &len, p, TEXT, usage + from, 2), AC_ERR_ARGUMENT);
     CHECK_STATUS(event_seal(&x.sealer, out.at, out.len, &len, p, TEXT, usage, 3), AC_ERR_ARGUMENT);
   }
   CHECK(bytes_untouched(&out) && len == 99 && memcmp(&x.sealer, &before, sizeof before) == 0);

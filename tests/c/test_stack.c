@@ -72,6 +72,10 @@ static void v2_response(void) {
   x.status = aci_v2_response_schedule(&x.aes, x.body, x.response_secret, x.enc, sizeof x.enc, x.text);
 }
 
+static void signing_key(void) {
+  x.status = ac_signing_key_generate(&x.signing);
+}
+
 static void expand_key(void) { x.status = ac_aes256gcm_init(&x.aes, x.key, ac_aes_backend_default()); }
 
 /* ---- the search ---- */
@@ -175,6 +179,9 @@ void test_stack(void) {
                AC_OK);
   x.request = bytes_new(ac_v1_request_max_bytes(TEXT, 3));
   search_works();
+  random_queue(x.random, AC_SIGN_SEED_BYTES);
+  leaves_nothing(signing_key);
+  CHECK_EQUAL(x.signing.secret, x.random, AC_SIGN_SEED_BYTES);
   leaves_nothing(expand_key);
   leaves_nothing(derive_key); /* what one call leaves may be gone when its caller is done: they are searched alone, too */
   CHECK_EQUAL(x.body, x.key, sizeof x.key);

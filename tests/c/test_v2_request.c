@@ -226,6 +226,38 @@ static void empty(const ac_secret_key *node) {
   bytes_free(&room);
 }
 
+/* Every byte as the last one of an endpoint. */
+static void endpoints(const ac_secret_key *node) {
+  static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/_.-";
+  bytes out = bytes_new(ac_v2_request_max_bytes(V2_BODY, 3, 32));
+  for (unsigned byte = 0; byte < 256; byte++) {
+    const uint8_t endpoint[2] = {'/', (uint8_t)byte};
+    ac_v2_metadata m = v2_metadata(0);
+    ac_v2_opener opener = {0};
+    size_t len = 0;
+    m.endpoint = endpoint;
+    m.endpoint_len = 2;
+    CHECK_STATUS(v2_request_seal(&opener, &out, &len, AC_SUITE_X25519, node->public_key, &m),
+                 memchr(good, (int)byte, sizeof good - 1) != NULL ? AC_OK : AC_ERR_ARGUMENT);
+  }
+  bytes_free(&out);
+}
+
+/* The longest that a request can be for its body fits where it is said to fit. */
+static void longest(const ac_secret_key *node) {
+  uint8_t endpoint[128];
+  ac_v2_metadata m = v2_metadata(0);
+  memset(endpoint, '/', sizeof endpoint);
+  m.endpoint = endpoint;
+  m.endpoint_len = sizeof endpoint;
+  m.has_stack_small_id = m.has_num_compute_units = 1;
+  m.stack_small_id = m.num_compute_units = m.sent_at = 9007199254740991;
+  v2_sent r = v2_request_make(AC_SUITE_X25519, node, m);
+  CHECK(r.json.len <= ac_v2_request_max_bytes(V2_BODY, 3, 32));
+  v2_request_open_is(&r, node, AC_OK);
+  bytes_free(&r.json);
+}
+
 /* ---- a primitive that fails ---- */
 
 static void faults(const ac_secret_key *node) {
@@ -268,5 +300,7 @@ void test_v2_request(void) {
   overlap(&node);
   arguments(&node);
   empty(&node);
+  endpoints(&node);
+  longest(&node);
   faults(&node);
 }

@@ -145,6 +145,7 @@ static void arguments(void) {
   CHECK_STATUS(SEAL(wrap, 3, AC_FLAG_MORE, NULL), AC_ERR_ARGUMENT);
   CHECK_STATUS(SEAL(none, 2, AC_FLAG_MORE, NULL), AC_ERR_ARGUMENT); /* empty, and not the end */
   CHECK_STATUS(SEAL(one, 0, AC_FLAG_END, NULL), AC_ERR_ARGUMENT);
+  CHECK(ac_v2_events_bytes(&x.sealer, 0, NULL, 0, AC_FLAG_END, NULL) == SIZE_MAX); /* no event is no end */
   CHECK_STATUS(SEAL(one, 1, AC_FLAG_WHOLE, NULL), AC_ERR_ARGUMENT);
   CHECK_STATUS(SEAL(one, 1, 4, NULL), AC_ERR_ARGUMENT);
   CHECK_STATUS(SEAL(one, 1, UINT32_MAX, NULL), AC_ERR_ARGUMENT);

@@ -141,6 +141,14 @@ static void states(void) {
       CHECK_STATUS(ac_v2_sealed_open(&stages[0], event.at + at, event.len - at, &len, 1, 0, c.at, c.len, s.at, s.len, NULL),
                    AC_ERR_OVERLAP);
   }
+  const view first = member(v2_data_of(&event), "ciphertext"), salt = member(v2_data_of(&event), "salt");
+  bytes alone = bytes_copy(salt.at, salt.len); /* in the salt, and nowhere else */
+  bytes_append(&alone, event.at, event.len);
+  for (size_t at = 0; at < salt.len; at++)
+    CHECK_STATUS(ac_v2_sealed_open(&stages[0], alone.at + at, event.len, &len, 1, 0, first.at, first.len, alone.at,
+                                   salt.len, NULL),
+                 AC_ERR_OVERLAP);
+  bytes_free(&alone);
   CHECK(memcmp(&stages[0], &before, sizeof before) == 0);
   bytes_free(&out);
   bytes_free(&event);
