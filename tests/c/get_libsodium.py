@@ -52,7 +52,7 @@ def make_at_once(log: Path, source: Path, built: Path, cflags: str, host: str) -
     shutil.copytree(library / "include", built / "include")
     objects.mkdir()
     flags = (*shlex.split(cflags), *shlex.split(defines[1]), f"-I{library}/include/sodium", f"-I{library}/include")
-    run(log, objects, *shlex.split(os.environ["CC"]), *flags, "-c", *map(str, sorted(library.rglob("*.c"))))
+    run(log, objects, *shlex.split(os.environ["CC"]), *flags, "-c", *map(str, sorted(library.rglob("*.[cS]"))))
     (built / "lib").mkdir()
     run(log, built, "ar", "rcs", "lib/libsodium.a", *map(str, sorted(objects.glob("*.o"))))
     shutil.rmtree(objects)

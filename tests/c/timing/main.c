@@ -1,5 +1,5 @@
-/* Times what the core does with secrets, for two classes of them, and prints what Welch's t-test says. The classes come in
- * random order, and all that a batch needs is made before it is timed. Whatever t is, the program succeeds: a shared
+/* Times what the core does with secrets, for two classes of them, and prints what Welch's t-test says. The classes come
+ * in random order, and all that a batch needs is made before it is timed. Whatever t is, the program succeeds: a shared
  * machine is no judge. It fails only if something did not work.
  *
  * The method is that of Reparaz, Balasch and Verbauwhede, "Dude, is my code constant time?" (2017). */
@@ -223,7 +223,8 @@ int main(void) {
   input *const inputs = malloc(BATCH * sizeof *inputs);
   MUST(samples != NULL && inputs != NULL && statistics_work());
   aci_sodium.memzero = wipe;
-  printf("%d samples of each. By chance, t is beyond 4.5 in one row of 20,000; a leak takes it far beyond 10.\n\n", SAMPLES);
+  printf("%d samples of each. By chance, t is beyond 4.5 in one row of 20,000; a leak takes it far beyond 10.\n\n",
+         SAMPLES);
   printf("| what | classes | t, all samples | t, farthest from 0 | in words |\n| --- | --- | ---: | ---: | --- |\n");
   for (size_t i = 0; i < sizeof subjects / sizeof subjects[0]; i++) look_at(&subjects[i], samples, inputs);
   free(samples);
