@@ -52,9 +52,16 @@ def assert_no_nonce_twice(events: list[bytes]) -> None:
 # ---- a node's session -----------------------------------------------------------------------------------------------
 
 
-def sealing(protocol: Protocol, seal: Callable[[ac.NodeSession], bytes], texts: list[bytes], *, begun: bool) -> Case:
+def sealing(
+    protocol: Protocol,
+    seal: Callable[[ac.NodeSession], bytes],
+    texts: list[bytes],
+    *,
+    begun: bool,
+    limits: ac.Limits = ac.Limits(),  # noqa: B008 - frozen
+) -> Case:
     """One event was given before, and one is asked for after it."""
-    pair = SessionPair(protocol=protocol)
+    pair = SessionPair(protocol=protocol, client={"limits": limits}, node={"limits": limits})
     first = [pair.node.seal_chunk(b"first")] if begun else []
 
     def check(given: bytes | None) -> None:
@@ -84,9 +91,10 @@ def ending(protocol: Protocol, end: Callable[[ac.NodeSession], bytes]) -> Case:
         else:
             again = fail_or(pair.node.finish, pair.node)
             ends += [] if again is None else [again]
-        for call in (pair.node.finish, lambda: pair.node.seal_chunk(b"behind")):
-            with suppress(ac.LocalProtocolError):
-                raise AssertionError(call())
+        with suppress(ac.LocalProtocolError):
+            raise AssertionError(pair.node.finish())
+        with suppress(ac.LocalProtocolError):
+            raise AssertionError(pair.node.seal_chunk(b"behind"))
         pair.client.receive_data(first + b"".join(ends))
         with suppress(ac.RemoteAbortError):
             assert [type(event) for event in pair.client.events()][:1] == [ac.Chunk]
@@ -108,16 +116,16 @@ def answering(protocol: Protocol) -> Case:
     return Case(lambda: pair.node.seal_response(b'{"answer":1}', USAGE), check, pair.node.close, pair.node)
 
 
-def opening_request(protocol: Protocol) -> Case:
+def opening_request(protocol: Protocol, body: bytes = REPLY_BODY) -> Case:
     """In v2, of all who are given one request, one answers."""
     store = ac.MemoryReplayCache(fresh_key=True)
     client = new_client(protocol=protocol)
-    envelope = client.seal_request(REPLY_BODY, stream=False)
+    envelope = client.seal_request(body, stream=False)
     nodes = [ac.NodeSession(node_key(), replay_cache=store) for _ in range(3)]
 
     def opens(node: ac.NodeSession) -> bool:
         try:
-            return node.open_request(envelope).body == REPLY_BODY
+            return node.open_request(envelope).body == body
         except ac.ReplayedError:
             return False
         except ac.LocalProtocolError as error:
@@ -146,18 +154,18 @@ def opening_request(protocol: Protocol) -> Case:
 # ---- a client's session ---------------------------------------------------------------------------------------------
 
 
-def requesting(protocol: Protocol) -> Case:
+def requesting(protocol: Protocol, body: bytes = STREAM_BODY) -> Case:
     client = new_client(protocol=protocol)
 
     def call() -> bytes:
-        return client.seal_request(STREAM_BODY, stream=True)
+        return client.seal_request(body, stream=True)
 
     def check(given: bytes | None) -> None:
         envelope = given if given is not None else fail_or(call, client)
         if envelope is None:
             return
         node = ac.NodeSession(node_key())
-        assert node.open_request(envelope).body == STREAM_BODY
+        assert node.open_request(envelope).body == body
         client.receive_data(node.seal_chunk(b"x"))
         assert client.next_event() == (b"x", 0, None)
 
@@ -227,14 +235,14 @@ def receiving(protocol: Protocol, *, late: bool = False) -> Case:
     return Case(call, check, pair.client.close, pair.client)
 
 
-def opening_response(protocol: Protocol) -> Case:
+def opening_response(protocol: Protocol, answer: bytes = b"answer") -> Case:
     pair = SessionPair(protocol=protocol, stream=False)
-    raw = pair.node.seal_response(b"answer", USAGE)
+    raw = pair.node.seal_response(answer, USAGE)
 
     def check(given: bytes | None) -> None:
         if given is None:
             given = fail_or(lambda: pair.client.open_response(raw), pair.client)
-        assert given in {None, b"answer"}
+        assert given in {None, answer}
 
     return Case(lambda: pair.client.open_response(raw), check, pair.client.close, pair.client)
 

@@ -120,5 +120,6 @@ def test_a_name_that_nobody_knows(wrong: str) -> None:
 @pytest.mark.parametrize("mask", MASKS)
 def test_all_vectors_without_a_feature(mask: str) -> None:
     # Every length with every AAD belongs to the backends, and is tested on each of them where nothing is hidden.
-    done = python(mask, "-m", "pytest", "-q", "-m", "not long", "-p", "no:cacheprovider", "tests/test_hazmat_vectors.py")
+    asked = ("-m", "pytest", "-q", "-m", "not long", "-p", "no:cacheprovider")
+    done = python(mask, *asked, "tests/test_hazmat_vectors.py")
     assert done.returncode == 0, done.stdout

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import platform
 import signal
-import subprocess
 import sys
-from pathlib import Path
 from typing import Final
 
 import pytest
 
+from programs import TESTS, run_program
+
 CALLS: Final = {"x86_64": (0xC000003E, 318, 257, 2), "aarch64": (0xC00000B7, 278, 56, 56)}
-TESTS: Final = Path(__file__).parent
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in CALLS, reason="no seccomp filter is written for this machine"
@@ -90,7 +89,7 @@ for name, call in calls.items():
 
 def run(code: str, **names: object) -> dict[str, int]:
     code = (FILTER + code).format(tests=str(TESTS), calls=CALLS[platform.machine()], **names)
-    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=100)
+    done = run_program("-c", code)
     assert done.returncode == 0, done.stderr
     if done.stdout.startswith("no seccomp"):
         pytest.skip(done.stdout)

@@ -12,8 +12,8 @@ A list is made of entries:
     survives: why no check can notice
 
 Lines with `-` are the old text, which must stand in the file exactly once: a list that no longer fits fails loudly.
-Lines with `+` are the new text; none is a text left out. Every mutant meets the fast tests of the C harness; those that
-are left meet the slow ones that are about their file, and then what `also` names. One that nothing notices must say in
+Lines with `+` are the new text; none is a text left out. Every mutant meets those tests of the C harness that are about
+its file; those that are left meet the others, and then what `also` names. One that nothing notices must say in
 `survives` why that is right, and one that says so must survive. What runs out of its time is killed, too: an endless
 loop is noticed.
 """
@@ -131,13 +131,14 @@ def judge(mutants: list[Mutant], results: dict[str, dict[str, object]], store: P
     """Run those that have no result yet; how many there are of each kind."""
     kinds = dict.fromkeys(("killed", "explained", "bad"), 0)
     for quickly in (True, False):
-        left = [mutant for mutant in mutants if mutant.name not in results]
+        left = [m for m in mutants if m.name not in results or (not quickly and results[m.name]["quickly"])]
         checks.control(quickly)
         for mutant in left:
             result = run(mutant, checks, quickly)
-            if result["killed"] or not quickly:
-                results[mutant.name] = {**result, "digest": mutant.digest(), "tests": checks.digest}
-                store.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            again = quickly and not result["killed"]
+            results[mutant.name] = {**result, "quickly": again, "digest": mutant.digest(), "tests": checks.digest}
+            store.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            if not again:
                 _, text = verdict(mutant, str(result["killed"]))
                 sys.stdout.write(f"{mutant.file:18} {mutant.name:44} {result['seconds']:6} s  {text}\n")
                 sys.stdout.flush()

@@ -13,7 +13,7 @@ An explanation of what does not survive, or is no mutant, is an error: the lists
 
 Not every mutant that cosmic-ray knows is made. OPERATORS says which: of each comparison its negation and its neighbour,
 of each arithmetic operation one other, numbers by one up and down, conditions, `and` and `or`, truth values, loops,
-exceptions. Type annotations, strings (and with them error texts) and decorators are left alone.
+exceptions. Type annotations, strings, what stands in f-strings (error texts, reprs) and decorators are left alone.
 """
 
 import argparse
@@ -69,27 +69,29 @@ MODULES = {
 }
 
 
-def annotated(source: str) -> set[tuple[int, int]]:
-    """Places (line, column) that are in a type annotation."""
-    places = set()
+Place = tuple[int, int]  # line and column
+
+
+def left_alone(source: str) -> list[tuple[Place, Place]]:
+    """From where to where type annotations and texts with values in them (errors, reprs) go."""
+    nodes: list[ast.expr] = []
     for node in ast.walk(ast.parse(source)):
-        for name in ("annotation", "returns"):
-            part = getattr(node, name, None)
-            if isinstance(part, ast.AST):
-                for inner in ast.walk(part):
-                    if isinstance(inner, ast.expr):
-                        places.add((inner.lineno, inner.col_offset))
-    return places
+        parts = (getattr(node, "annotation", None), getattr(node, "returns", None), node)
+        nodes += [part for part in parts[:2] if isinstance(part, ast.expr)]
+        nodes += [part for part in parts[2:] if isinstance(part, ast.JoinedStr)]
+    return [
+        ((node.lineno, node.col_offset), (node.end_lineno or node.lineno, node.end_col_offset or 0)) for node in nodes
+    ]
 
 
 def mutants(source: str) -> Iterator[tuple[str, str]]:
     """The name of each mutant, and its text; no text twice."""
-    seen, left_alone, tree = {source}, annotated(source), get_ast(source)
+    seen, ranges, tree = {source}, left_alone(source), get_ast(source)
     for name in sorted(filter(OPERATORS.fullmatch, operator_names())):
         operator = get_operator(name)()
         places = [place for node in ast_nodes(tree) for place in operator.mutation_positions(node)]
-        for occurrence, (begin, _) in enumerate(places):
-            if tuple(begin) in left_alone:
+        for occurrence, (at, _) in enumerate(places):
+            if any(begin <= tuple(at) < end for begin, end in ranges):
                 continue
             text = mutate_code(source, operator, occurrence)
             if text is not None and text not in seen:

@@ -66,7 +66,7 @@ typedef struct json_member {
   int escaped;      /* a backslash in the name, or in a string that is the value */
 } json_member;
 
-enum { JSON_MEMBERS = 64 };
+enum { JSON_MEMBERS = 256 }; /* a member is five bytes at least, and no target reads longer objects */
 
 typedef struct json_object {
   json_member members[JSON_MEMBERS];

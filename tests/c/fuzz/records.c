@@ -118,6 +118,7 @@ static void open(machine *m, tape *t) {
   if ((change & 0xe0) == 0xe0) len = mutate(t, bytes, len, sizeof bytes);
   if ((change & 0x1c) == 0x1c) flag = take_below(t, 6);
   if ((change & 0x13) == 0x13) usage = take_usage(t);
+  if (change % 8 == 1 && usage != NULL) usage[take(t) % AC_V2_USAGE] ^= UINT64_C(1) << take_below(t, 64); /* one bit */
   const int genuine = r != &none && len == r->len && memcmp(bytes, r->bytes, len) == 0 && flag == r->flag &&
                       (usage != NULL) == r->shows && (usage == NULL || memcmp(usage, r->usage, sizeof r->usage) == 0) &&
                       r->index == m->opener.index;

@@ -229,9 +229,10 @@ static void v2_members(ac_v2_opener *opener, tape *t) {
   v2_text m = {.ciphertext = take_text(t, s->ciphertext), .flag = s->flag};
   if (s->usage.len != 0) m.usage = (uint64_t *)(void *)copied(s->numbers, sizeof s->numbers);
   if (how >= 240) m.flag = take_below(t, 6);
-  if (how >= 224 && how < 240) {
-    uint64_t *const usage = (uint64_t *)(void *)room(sizeof s->numbers);
-    for (size_t i = 0; i < AC_V2_USAGE; i++) usage[i] = take_number(t);
+  if (how >= 208 && how < 240) { /* one bit, or all */
+    uint64_t *const usage = (uint64_t *)(void *)copied(s->numbers, sizeof s->numbers);
+    for (size_t i = 0; how >= 224 && i < AC_V2_USAGE; i++) usage[i] = take_number(t);
+    if (how < 224) usage[take(t) % AC_V2_USAGE] ^= UINT64_C(1) << take_below(t, 64);
     m.usage = usage;
   }
   if ((s->index == 0) == (how % 32 < 28)) m.salt = take_text(t, (view){x->v2_salt, sizeof x->v2_salt});

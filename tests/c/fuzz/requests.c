@@ -117,6 +117,7 @@ static void open_v2(tape *t, int big) {
     const unsigned which = take(t);
     uint64_t *const numbers[3] = {&m.stack_small_id, &m.num_compute_units, &m.sent_at};
     if (which & 8) *numbers[which % 3] = take_number(t);
+    if (which & 4) *numbers[which % 3] ^= UINT64_C(1) << take_below(t, 64);
     if (which & 16) m.has_stack_small_id = 0;
     if (which & 32) m.has_num_compute_units = 0;
     if (which & 64) m.stream = which >> 7;

@@ -1,0 +1,20 @@
+"""Programs of their own, for what is not to be done to the process that runs the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+TESTS: Final = Path(__file__).parent
+
+
+def run_program(
+    *arguments: str, path: Path = TESTS, env: dict[str, str] | None = None, timeout: int = 110
+) -> subprocess.CompletedProcess[str]:
+    """`python` with these arguments. It is not measured: coverage would be struck by what strikes here."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
+    mine |= {"PYTHONPATH": str(path)} | (env or {})
+    return subprocess.run([sys.executable, *arguments], text=True, capture_output=True, env=mine, timeout=timeout)
