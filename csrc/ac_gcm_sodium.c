@@ -1,5 +1,6 @@
 /* AES-256-GCM by libsodium (x86 with AES-NI, Arm with its crypto extension). Its one-shot calls take the raw key, and
- * leave plaintext on the stack. */
+ * leave plaintext on the stack. Of the texts that the standard allows it refuses those of the last 16 lengths, as if AES
+ * had failed, or as if they did not verify. */
 #include "ac_internal.h"
 
 #define MUTABLE(p) ((unsigned char *)(uintptr_t)(p)) /* the table's types leave `const` out */

@@ -171,11 +171,12 @@ ALWAYS_INLINE void crypt_group(const layout *k, vec *c, uint8_t *out, const uint
 #undef LAST
 }
 
-/* What the compiler would otherwise leave out. */
-#if defined(_MSC_VER) && !defined(__clang__)
-#define HOLD(bytes) (*(volatile uint8_t *)(bytes) = 0)
-#else
+/* What the compiler would otherwise leave out. (Where there is no asm to be had, a function that the compiler cannot see is
+ * given all of it. The search of the stack defines ACI_OTHER_COMPILER to try that form.) */
+#if defined(__GNUC__) && !defined(ACI_OTHER_COMPILER)
 #define HOLD(bytes) __asm__ volatile("" : : "r"(bytes) : "memory")
+#else
+#define HOLD(bytes) aci_wipe((bytes), sizeof(bytes))
 #endif
 
 /* What the compiler has spilled lies on the stack of who called this. */
