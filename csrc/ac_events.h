@@ -16,11 +16,11 @@
 int64_t EVENTS_OPEN(EVENTS *events, const uint8_t *in, size_t in_len) {
   OPENER *const opener = events->opener;
   uint8_t *const out = events->out;
-  const size_t out_cap = events->out_cap;
+  const size_t out_cap = events->out_cap, event_cap = events->event_cap; /* once: `spans` is bounded by what is checked */
   if (aci_overlap(out, out_cap, in, in_len)) return AC_ERR_OVERLAP;
   int status = ENTER(opener);
   if (status != AC_OK) return status;
-  if (in_len < opener->sse.scan_pos || events->event_cap - 1 >= EVENTS_MOST) {
+  if (in_len < opener->sse.scan_pos || event_cap - 1 >= EVENTS_MOST) {
     LEAVE(opener, AC_ERR_ARGUMENT);
     return AC_ERR_ARGUMENT;
   }
@@ -31,7 +31,7 @@ int64_t EVENTS_OPEN(EVENTS *events, const uint8_t *in, size_t in_len) {
   events->count = events->consumed = events->out_len = 0;
 
   if (!aci_sse_begin(&opener->sse, &p, in, in_len)) goto leave;
-  while (count < events->event_cap && ENDED(opener) == ended) { /* nothing behind the last by the call that opens it */
+  while (count < event_cap && ENDED(opener) == ended) { /* nothing behind the last by the call that opens it */
     SPAN *const span = events->spans + SPAN_COUNT * count;
     uint8_t *const to = used != 0 ? out + used : out;
     status = open_plain_event(opener, to, out_cap - used, span, in, in_len, &p);

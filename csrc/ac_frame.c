@@ -153,6 +153,8 @@ int ac_v1_events_seal(ac_v1_sealer *sealer, uint8_t *out, size_t out_cap, size_t
                       const uint8_t *usage, size_t usage_len) {
   const size_t bytes = ac_v1_events_bytes(sealer, plaintexts_len, plaintext_lens, count, usage_len);
   int status = check(out, out_cap, bytes, plaintexts, plaintexts_len, usage, usage_len);
+  if (status == AC_OK && aci_overlap(out, bytes, plaintext_lens, count * sizeof *plaintext_lens))
+    status = AC_ERR_OVERLAP;
   if (status == AC_OK) status = aci_v1_sealer_enter(sealer, count, plaintexts_len);
   if (status != AC_OK) return status;
   uint8_t *p = out;

@@ -7,6 +7,10 @@
 
 #include "ac_json.h"
 
+/* In one object. The general parser sets a limit to what a message may cost, and this one must not be the way around it:
+ * usage stands in clear, so that anybody can make it long, and is made an object of the caller's. */
+enum { MOST_MEMBERS = 30 };
+
 static size_t skip_digits(aci_cursor *c) {
   const uint8_t *from = c->at;
   while (c->at < c->end && *c->at >= '0' && *c->at <= '9') c->at++;
@@ -44,7 +48,7 @@ static int skip_flat_object(aci_cursor *c) {
   if (!aci_take(c, '{')) return 0;
   aci_skip_space(c);
   if (aci_take(c, '}')) return 1;
-  for (;;) {
+  for (unsigned members = 0; members < MOST_MEMBERS; members++) {
     aci_skip_space(c);
     if (!aci_read_string(c, &ignored, 1)) return 0;
     aci_skip_space(c);
@@ -55,6 +59,7 @@ static int skip_flat_object(aci_cursor *c) {
     if (aci_take(c, '}')) return 1;
     if (!aci_take(c, ',')) return 0;
   }
+  return 0;
 }
 
 typedef struct member {
@@ -105,8 +110,9 @@ int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len
   *members = (aci_v1_members){0};
   aci_skip_space(&c);
   if (!aci_take(&c, '{')) return AC_PUNT;
-  for (;;) {
+  for (unsigned count = 0;; count++) {
     aci_text name;
+    if (count == MOST_MEMBERS) return AC_PUNT;
     aci_skip_space(&c);
     if (!aci_read_string(&c, &name, 1)) return AC_PUNT;
     aci_skip_space(&c);

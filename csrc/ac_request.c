@@ -35,7 +35,8 @@ int ac_v1_request_seal(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_
   const size_t most = ac_v1_request_max_bytes(body_len, model_json_len);
   if (most == SIZE_MAX || (uint64_t)body_len > AC_GCM_MAX_BYTES) return AC_ERR_ARGUMENT;
   if (out_cap < most) return AC_ERR_CAPACITY;
-  if (aci_overlap(out, out_cap, body, body_len) || aci_overlap(out, out_cap, model_json, model_json_len))
+  if (aci_overlap(out, out_cap, body, body_len) || aci_overlap(out, out_cap, model_json, model_json_len) ||
+      aci_overlap(out, out_cap, node_public, AC_X25519_BYTES))
     return AC_ERR_OVERLAP;
   ac_secret_key ephemeral;
   ac_v1_opener made = {0};
@@ -104,8 +105,10 @@ int ac_v1_request_open(ac_v1_sealer *sealer, uint8_t *body, size_t body_cap, siz
 
   /* syntax: all of it before any key is touched */
   if (body_cap < ac_base64_decoded_max(e->ciphertext_len)) return AC_ERR_CAPACITY;
-  /* the other members are read before the body is written */
-  if (aci_overlap(body, body_cap, e->ciphertext, e->ciphertext_len)) return AC_ERR_OVERLAP;
+  /* the other members are read before the body is written, the keys after that */
+  if (aci_overlap(body, body_cap, e->ciphertext, e->ciphertext_len) || aci_overlap(body, body_cap, node, sizeof *node) ||
+      aci_overlap(body, body_cap, signing, signing != NULL ? sizeof *signing : 0))
+    return AC_ERR_OVERLAP;
   if (aci_base64_decode_exact(nonce, sizeof nonce, e->nonce, e->nonce_len) != AC_OK ||
       aci_base64_decode_exact(salt, sizeof salt, e->salt, e->salt_len) != AC_OK ||
       aci_base64_decode_exact(client_public, sizeof client_public, e->client_public, e->client_public_len) != AC_OK ||

@@ -96,7 +96,8 @@ int ac_v2_request_seal(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_
   if (out_cap < most) return AC_ERR_CAPACITY;
   if (aci_overlap(out, out_cap, body, body_len) || aci_overlap(out, out_cap, model_json, model_json_len) ||
       aci_overlap(out, out_cap, enc, own_kem ? 0 : enc_len) || aci_overlap(out, out_cap, key_id, AC_KEY_ID_BYTES) ||
-      aci_overlap(out, out_cap, m->endpoint, m->endpoint_len) || aci_overlap(out, out_cap, m->model, m->model_len))
+      aci_overlap(out, out_cap, m->endpoint, m->endpoint_len) || aci_overlap(out, out_cap, m->model, m->model_len) ||
+      aci_overlap(out, out_cap, m, sizeof *m))
     return AC_ERR_OVERLAP;
   ac_aes256gcm aes = {0};
   uint8_t made_shared[AC_HASH_BYTES] = {0}, secret[AC_HASH_BYTES] = {0};
@@ -163,7 +164,10 @@ int ac_v2_request_open(ac_v2_sealer *sealer, uint8_t *body, size_t body_cap, siz
   /* all else is read after the body is written */
   if (aci_overlap(body, body_cap, ciphertext, ciphertext_len) || aci_overlap(body, body_cap, enc, enc_len) ||
       aci_overlap(body, body_cap, metadata->endpoint, metadata->endpoint_len) ||
-      aci_overlap(body, body_cap, metadata->model, metadata->model_len))
+      aci_overlap(body, body_cap, metadata->model, metadata->model_len) ||
+      aci_overlap(body, body_cap, metadata, sizeof *metadata) || aci_overlap(body, body_cap, key_id, AC_KEY_ID_BYTES) ||
+      aci_overlap(body, body_cap, shared, own_kem ? 0 : AC_HASH_BYTES) ||
+      aci_overlap(body, body_cap, node, own_kem ? sizeof *node : 0))
     return AC_ERR_OVERLAP;
   ac_aes256gcm aes = {0};
   uint8_t made_shared[AC_HASH_BYTES] = {0}, secret[AC_HASH_BYTES] = {0}, nonce[AC_NONCE_BYTES], aad[MOST_AAD];

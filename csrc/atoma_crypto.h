@@ -2,7 +2,8 @@
  * atoma_crypto.h: the contract of the C core.
  *
  * Memory     All memory is the caller's. Nothing here allocates, and nothing keeps a pointer after it returns,
- *            but for the function table given to ac_init.
+ *            but for the function table given to ac_init. No output may overlap another output, or the object or
+ *            struct that a call is given; where an output overlaps an input of its own, that is looked at.
  * Order      Object, outputs, inputs; each pointer is followed by its length. `_len` is bytes in use, `_cap` is
  *            bytes available. A pointer may be NULL where its length is 0.
  * Status     Every function that returns int returns AC_OK or a status below, and it must be checked. The two that
@@ -329,7 +330,8 @@ int ac_v1_sealed_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t
                       const uint8_t *ciphertext, size_t ciphertext_len, const uint8_t *nonce, size_t nonce_len,
                       const uint8_t *hash, size_t hash_len);
 
-/* As above, reading the reply's JSON too: AC_PUNT if it is for the general parser, and nothing was changed. */
+/* As above, reading the reply's JSON too: AC_PUNT if it is for the general parser, and the opener was not changed.
+ * AC_ERR_CAPACITY: out_len says what it needs. */
 int ac_v1_reply_open(ac_v1_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, size_t *usage_pos,
                      size_t *usage_len, const uint8_t *in, size_t in_len);
 
@@ -483,8 +485,7 @@ int ac_v2_events_unfinished(const ac_v2_opener *opener, size_t in_len);
 int ac_v2_sealed_open(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, int event, uint32_t flag,
                       const uint8_t *ciphertext, size_t ciphertext_len, const uint8_t *salt, size_t salt_len,
                       const uint64_t *usage);
-/* As above, reading an object's JSON too: AC_PUNT if it is for the general parser, and nothing was changed. `span` is as
- * one of ac_v2_events. */
+/* As above, reading an object's JSON too, as ac_v1_reply_open does. `span` is as one of ac_v2_events. */
 int ac_v2_object_open(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, uint64_t span[AC_V2_SPAN],
                       const uint8_t *in, size_t in_len);
 

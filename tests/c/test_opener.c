@@ -299,6 +299,31 @@ static void wrong_hash(void) {
   bytes_free(&event);
 }
 
+static ac_v1_events *told_otherwise;
+
+static void tell_otherwise(void) { told_otherwise->event_cap = SIZE_MAX; }
+
+/* Another thread may write to `events`: what was checked of it is what counts. */
+static void changed_meanwhile(void) {
+  exchange x = exchange_make(NULL);
+  bytes stream = {0}, out = bytes_new(1 << 16);
+  for (size_t i = 0; i < 2 * AC_V1_EVENTS; i++) {
+    bytes event = seal_event(&x.sealer, text, "");
+    bytes_append(&stream, event.at, event.len);
+    bytes_free(&event);
+  }
+  ac_v1_events *const events = calloc(1, sizeof *events);
+  *events = (ac_v1_events){.out = out.at, .out_cap = out.len, .event_cap = AC_V1_EVENTS};
+  told_otherwise = events;
+  on_blake2b = tell_otherwise;
+  CHECK_STATUS(events_open(&x.opener, events, viewed(&stream)), AC_OK);
+  on_blake2b = NULL;
+  CHECK(events->event_cap == SIZE_MAX && events->count == AC_V1_EVENTS);
+  free(events);
+  bytes_free(&out);
+  bytes_free(&stream);
+}
+
 /* The commonest form of event is read in a way of its own; behind a comment it is not. Both must say the same of an
  * event in which any byte is another, is missing, or has another before it. */
 static void ways(const ac_signing_key *signing) {
@@ -337,6 +362,7 @@ static void ways(const ac_signing_key *signing) {
 
 void test_opener(void) {
   overlap();
+  changed_meanwhile();
   const ac_signing_key signing = some_signing_key();
   capacity();
   wrong_hash();

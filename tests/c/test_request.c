@@ -104,6 +104,26 @@ static void overlap(const ac_secret_key *node) {
                                     1, 0, 0, 0),
                  apart ? AC_OK : AC_ERR_OVERLAP);
   }
+  /* and what is read once the output is begun: the node's key, and both of a node's own */
+  memcpy(room.at + BODY, node->public_key, AC_X25519_BYTES);
+  CHECK_STATUS(ac_v1_request_seal(&opener, room.at, need, &len, room.at + BODY, NULL, 0, NULL, 0, 1, 0, 0, 0),
+               AC_ERR_OVERLAP);
+  bytes request = make_request(node);
+  const ac_v1_envelope envelope = envelope_of(viewed(&request));
+  struct {
+    uint8_t body[1000];
+    ac_secret_key node;
+    ac_signing_key signing;
+  } place = {.node = *node, .signing = some_signing_key()};
+  ac_v1_sealer sealer;
+  const size_t before_node = sizeof place.body, before_signing = before_node + sizeof place.node;
+  for (size_t cap = before_node; cap <= before_signing; cap++)
+    CHECK_STATUS(ac_v1_request_open(&sealer, place.body, cap, &len, &place.node, NULL, &envelope),
+                 cap > before_node ? AC_ERR_OVERLAP : AC_OK);
+  for (size_t cap = before_signing; cap <= sizeof place; cap++)
+    CHECK_STATUS(ac_v1_request_open(&sealer, place.body, cap, &len, node, &place.signing, &envelope),
+                 cap > before_signing ? AC_ERR_OVERLAP : AC_OK);
+  bytes_free(&request);
   bytes_free(&room);
 
   bytes request = make_request(node);

@@ -95,6 +95,11 @@ static void overlap(void) {
   const size_t with_usage = ac_v1_event_bytes(&x.sealer, 0, TEXT);
   CHECK_STATUS(event_seal(&x.sealer, room.at, room.len, &len, NULL, 0, room.at + with_usage - 1, TEXT),
                AC_ERR_OVERLAP);
+  size_t lens[200] = {0}; /* inside of the output */
+  lens[3] = TEXT;
+  CHECK_STATUS(ac_v1_events_seal(&x.sealer, (uint8_t *)lens, sizeof lens, &len, room.at, TEXT, lens + 3, 1, NULL, 0),
+               AC_ERR_OVERLAP);
+  CHECK(lens[3] == TEXT && lens[0] == 0);
   bytes_free(&room);
 }
 

@@ -4,6 +4,8 @@
 #define C "\"ciphertext\":\"YQ==\""
 #define N "\"nonce\":\"bg==\""
 #define BOTH C "," N
+#define SEVEN ",\"x\":1,\"x\":1,\"x\":1,\"x\":1,\"x\":1,\"x\":1,\"x\":1"
+#define MOST_USAGE "{\"a\":1,\"b\":2" SEVEN SEVEN SEVEN SEVEN "}"
 
 static const struct {
   int status;
@@ -22,6 +24,11 @@ static const struct {
     {AC_OK, "{" BOTH ",\"x\":{\"y\":1,\"ciphertext\":\"other\"}}", NULL, NULL},
     {AC_OK, "{" BOTH ",\"x\":1,\"x\":2}", NULL, NULL},
     {AC_OK, "{\"ciphertext\":\"\xff\x01\\u0041\"," N "}", NULL, NULL}, /* its decoder looks at every byte */
+    /* as many members as it takes, and one more */
+    {AC_OK, "{" BOTH SEVEN SEVEN SEVEN SEVEN "}", NULL, NULL},
+    {AC_PUNT, "{" BOTH SEVEN SEVEN SEVEN SEVEN ",\"y\":1}", NULL, NULL},
+    {AC_OK, "{" BOTH ",\"usage\":" MOST_USAGE "}", NULL, MOST_USAGE},
+    {AC_PUNT, "{" BOTH ",\"usage\":{\"c\":3" SEVEN SEVEN SEVEN SEVEN ",\"a\":1,\"b\":2}}", NULL, NULL},
     /* one of ours twice, or missing, or of another kind */
     {AC_PUNT, "{" BOTH "," C "}", NULL, NULL},
     {AC_PUNT, "{" BOTH ",\"usage\":null,\"usage\":{}}", NULL, NULL},

@@ -122,6 +122,11 @@ static void overlap(const ac_secret_key *node) {
                                     3, i == 5 ? inside : body, V2_BODY),
                  AC_ERR_OVERLAP);
   }
+  ac_v2_metadata *const metadata_inside = (ac_v2_metadata *)(void *)room.at; /* of malloc: it is aligned */
+  *metadata_inside = metadata;
+  CHECK_STATUS(ac_v2_request_seal(&opener, room.at, need, &len, AC_SUITE_XWING, v2_key_id, NULL, v2_xwing_shared,
+                                  v2_xwing_enc, sizeof v2_xwing_enc, metadata_inside, model, 3, body, V2_BODY),
+               AC_ERR_OVERLAP);
   CHECK(all_zero(&opener, sizeof opener));
   for (unsigned i = 0; i < 4; i++) {
     ac_v2_metadata m = metadata;
@@ -129,6 +134,16 @@ static void overlap(const ac_secret_key *node) {
     if (i == 1) m.model = inside;
     CHECK_STATUS(ac_v2_request_open(&sealer, room.at, need, &len, AC_SUITE_X25519, v2_key_id, node, NULL,
                                     i == 2 ? inside : body, AC_X25519_BYTES, i == 3 ? inside : (const uint8_t *)"AAAA", 4, &m),
+                 AC_ERR_OVERLAP);
+  }
+  for (unsigned i = 0; i < 4; i++) { /* the key's id and the keys, which are read after the body is written */
+    const int own_kem = i < 2;
+    const ac_secret_key *const secret = i == 0 ? (const ac_secret_key *)(const void *)inside : node;
+    CHECK_STATUS(ac_v2_request_open(&sealer, room.at, need, &len, own_kem ? AC_SUITE_X25519 : AC_SUITE_XWING,
+                                    i == 1 ? inside : v2_key_id, own_kem ? secret : NULL,
+                                    own_kem ? NULL : i == 2 ? inside : v2_xwing_shared, v2_xwing_enc,
+                                    own_kem ? AC_X25519_BYTES : sizeof v2_xwing_enc, (const uint8_t *)"AAAA", 4,
+                                    i == 3 ? metadata_inside : &metadata),
                  AC_ERR_OVERLAP);
   }
   bytes_free(&room);
