@@ -104,7 +104,32 @@ static void overlap(const ac_secret_key *node) {
                                     1, 0, 0, 0),
                  apart ? AC_OK : AC_ERR_OVERLAP);
   }
-  /* and what is read once the output is begun: the node's key, and both of a node's own */
+  bytes_free(&room);
+
+  bytes request = make_request(node);
+  ac_v1_envelope envelope = envelope_of(viewed(&request));
+  const size_t text_len = envelope.ciphertext_len, body_cap = ac_base64_decoded_max(text_len);
+  ac_v1_sealer sealer = {0};
+  room = bytes_new(2 * text_len + body_cap);
+  for (size_t at = 0; at <= text_len + body_cap; at++) {
+    const int apart = at + body_cap <= text_len || at >= 2 * text_len;
+    memcpy(room.at + text_len, envelope.ciphertext, text_len);
+    ac_v1_envelope inside = envelope;
+    inside.ciphertext = room.at + text_len;
+    if (at + body_cap > room.len) break;
+    CHECK_STATUS(ac_v1_request_open(&sealer, room.at + at, body_cap, &len, node, NULL, &inside),
+                 apart ? AC_OK : AC_ERR_OVERLAP);
+  }
+  bytes_free(&room);
+  bytes_free(&request);
+}
+
+/* What is read once the output is begun: the node's key, and both of a node's own. */
+static void overlaps_of_keys(const ac_secret_key *node) {
+  ac_v1_opener opener;
+  size_t len = 0;
+  const size_t need = ac_v1_request_max_bytes(BODY, 3);
+  bytes room = bytes_new(need + BODY);
   memcpy(room.at + BODY, node->public_key, AC_X25519_BYTES);
   CHECK_STATUS(ac_v1_request_seal(&opener, room.at, need, &len, room.at + BODY, NULL, 0, NULL, 0, 1, 0, 0, 0),
                AC_ERR_OVERLAP);
@@ -125,23 +150,6 @@ static void overlap(const ac_secret_key *node) {
                  cap > before_signing ? AC_ERR_OVERLAP : AC_OK);
   bytes_free(&request);
   bytes_free(&room);
-
-  bytes request = make_request(node);
-  ac_v1_envelope envelope = envelope_of(viewed(&request));
-  const size_t text_len = envelope.ciphertext_len, body_cap = ac_base64_decoded_max(text_len);
-  ac_v1_sealer sealer = {0};
-  room = bytes_new(2 * text_len + body_cap);
-  for (size_t at = 0; at <= text_len + body_cap; at++) {
-    const int apart = at + body_cap <= text_len || at >= 2 * text_len;
-    memcpy(room.at + text_len, envelope.ciphertext, text_len);
-    ac_v1_envelope inside = envelope;
-    inside.ciphertext = room.at + text_len;
-    if (at + body_cap > room.len) break;
-    CHECK_STATUS(ac_v1_request_open(&sealer, room.at + at, body_cap, &len, node, NULL, &inside),
-                 apart ? AC_OK : AC_ERR_OVERLAP);
-  }
-  bytes_free(&room);
-  bytes_free(&request);
 }
 
 static void empty(const ac_secret_key *node) {
@@ -253,6 +261,7 @@ void test_request(void) {
   CHECK_STATUS(ac_secret_key_generate(&node), AC_OK);
   capacity(&node);
   overlap(&node);
+  overlaps_of_keys(&node);
   empty(&node);
   keys_of_small_order(&node);
   every_bit(&node);
