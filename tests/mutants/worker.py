@@ -25,7 +25,12 @@ def child(tests: list[str], seconds: int) -> int:
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
     options = ["-q", "-x", "-m", "not long", "-p", "no:benchmark", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    options += ["-o", "timeout=60", "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that were imported before
+    options += [
+        "-o",
+        "timeout=60",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+    ]  # of plugins that were imported before
     return int(pytest.main([*options, *tests]))
 
 
