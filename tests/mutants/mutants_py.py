@@ -52,7 +52,8 @@ MODULES = {
     "_state": "test_state test_client test_node test_v2_node test_interrupts test_threads_fork test_v2_threads_fork",
     "_opener_v1": "test_stream test_client test_stream_limits",
     "_opener_v2": "test_v2_streams test_v2_client test_v2_answers test_v2_secrets test_xwing",
-    "_opener": "test_stream test_v2_streams test_client test_v2_client test_stream_limits test_v2_answers",
+    "_opener": "test_stream test_v2_streams test_client test_v2_client test_interleavings test_stream_limits "
+    "test_v2_answers",
     "_sealer_v1": "test_stream test_node",
     "_sealer_v2": "test_v2_streams test_v2_node test_v2_answers",
     "_sealer": "test_stream test_v2_streams test_node test_v2_node test_v2_answers test_stream_limits",

@@ -30,7 +30,7 @@ def child(tests: list[str], seconds: int) -> int:
         "timeout=60",
         "-W",
         "ignore::pytest.PytestAssertRewriteWarning",
-    ]  # of plugins that were imported before
+    ]  # they were imported
     return int(pytest.main([*options, *tests]))
 
 
