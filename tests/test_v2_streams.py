@@ -57,6 +57,13 @@ def test_usage_of_the_last_record_that_has_one_counts() -> None:
     assert read(pair.client, [raw]).end == ac.EndOfStream(2, OTHER)
 
 
+@pytest.mark.parametrize("name", OTHER)
+def test_usage_of_which_one_number_is_zero(name: str) -> None:
+    pair = SessionPair(protocol="v2")
+    usage = {**OTHER, name: 0}
+    assert read(pair.client, [pair.node.seal_chunk(b"a", usage)]).chunks == [(b"a", 0, usage)]
+
+
 def test_a_last_record_with_plaintext_is_a_chunk_before_the_end() -> None:
     """No session of ours writes such a record."""
     for before in (0, 1):

@@ -13,7 +13,8 @@ An explanation of what does not survive, or is no mutant, is an error: the lists
 
 Not every mutant that cosmic-ray knows is made. OPERATORS says which: of each comparison its negation and its neighbour,
 of each arithmetic operation one other, numbers by one up and down, conditions, `and` and `or`, truth values, loops,
-exceptions. Type annotations, strings, what stands in f-strings (error texts, reprs) and decorators are left alone.
+exceptions. Type annotations, strings, what stands in f-strings (error texts, reprs), `strict=` of
+zip() (an assertion) and decorators are left alone.
 """
 
 import argparse
@@ -50,8 +51,9 @@ OPERATORS = re.compile(
 MODULES = {
     "_state": "test_state test_client test_node test_v2_node test_interrupts test_threads_fork test_v2_threads_fork",
     "_opener_v1": "test_stream test_client test_stream_limits",
-    "_opener_v2": "test_v2_streams test_v2_client test_v2_answers",
-    "_opener": "test_stream test_v2_streams test_client test_v2_client test_stream_limits test_v2_answers",
+    "_opener_v2": "test_v2_streams test_v2_client test_v2_answers test_v2_secrets test_xwing",
+    "_opener": "test_stream test_v2_streams test_client test_v2_client test_interleavings test_stream_limits "
+    "test_v2_answers",
     "_sealer_v1": "test_stream test_node",
     "_sealer_v2": "test_v2_streams test_v2_node test_v2_answers",
     "_sealer": "test_stream test_v2_streams test_node test_v2_node test_v2_answers test_stream_limits",
@@ -73,12 +75,14 @@ Place = tuple[int, int]  # line and column
 
 
 def left_alone(source: str) -> list[tuple[Place, Place]]:
-    """From where to where type annotations and texts with values in them (errors, reprs) go."""
+    """From where to where type annotations, texts with values in them, and `strict=` of zip() go."""
     nodes: list[ast.expr] = []
     for node in ast.walk(ast.parse(source)):
         parts = (getattr(node, "annotation", None), getattr(node, "returns", None), node)
         nodes += [part for part in parts[:2] if isinstance(part, ast.expr)]
         nodes += [part for part in parts[2:] if isinstance(part, ast.JoinedStr)]
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            nodes.append(node.value)
     return [
         ((node.lineno, node.col_offset), (node.end_lineno or node.lineno, node.end_col_offset or 0)) for node in nodes
     ]
