@@ -30,11 +30,7 @@ def child(tests: list[str], seconds: int) -> int:
         "timeout=60",
         "-W",
         "ignore::pytest.PytestAssertRewriteWarning",
-<<<<<<< HEAD
-    ]  # of plugins that were imported before
-=======
     ]  # they were imported
->>>>>>> wt-mutants
     return int(pytest.main([*options, *tests]))
 
 
