@@ -110,9 +110,8 @@ int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len
   *members = (aci_v1_members){0};
   aci_skip_space(&c);
   if (!aci_take(&c, '{')) return AC_PUNT;
-  for (unsigned count = 0;; count++) {
+  for (unsigned count = 1;; count++) {
     aci_text name;
-    if (count == MOST_MEMBERS) return AC_PUNT;
     aci_skip_space(&c);
     if (!aci_read_string(&c, &name, 1)) return AC_PUNT;
     aci_skip_space(&c);
@@ -124,7 +123,7 @@ int aci_v1_read_members(aci_v1_members *members, const uint8_t *json, size_t len
     if (!read_value(&c, &m)) return AC_PUNT;
     aci_skip_space(&c);
     if (aci_take(&c, '}')) break;
-    if (!aci_take(&c, ',')) return AC_PUNT;
+    if (!aci_take(&c, ',') || count == MOST_MEMBERS) return AC_PUNT;
   }
   aci_skip_space(&c);
   if (c.at != c.end || members->ciphertext.at == NULL || members->nonce.at == NULL) return AC_PUNT;

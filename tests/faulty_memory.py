@@ -46,28 +46,17 @@ def in_another_thread(check: Callable[[Any], object], given: Any) -> None:
         raise failed[0]
 
 
-class Python:
-    """Fails allocations by CPython's own hooks."""
+class Faults:
+    """Has allocations fail, by CPython's own hooks or by the preloaded library."""
 
-    def __init__(self) -> None:
-        import _testcapi  # type: ignore[import-not-found] # CPython's own, without stubs
+    def __init__(self, kind: str) -> None:
+        if kind == "python":
+            import _testcapi  # type: ignore[import-not-found] # CPython's own, without stubs
 
-        self._arm, self._disarm = _testcapi.set_nomemory, _testcapi.remove_mem_hooks
-
-    def strike(self, at: int, run: int, call: Callable[[], Any]) -> Any:
-        self._arm(at, at + run)
-        try:
-            return call()
-        finally:
-            self._disarm()
-
-
-class Native:
-    """Fails allocations by the preloaded library."""
-
-    def __init__(self) -> None:
-        library = ctypes.CDLL(None)
-        self._arm, self._disarm = library.fault_arm, library.fault_disarm
+            self._arm, self._disarm = _testcapi.set_nomemory, _testcapi.remove_mem_hooks
+        else:
+            library = ctypes.CDLL(None)
+            self._arm, self._disarm = library.fault_arm, library.fault_disarm
 
     def strike(self, at: int, run: int, call: Callable[[], Any]) -> Any:
         self._arm(at, at + run)
@@ -93,7 +82,7 @@ def struck(strike: Callable[..., Any], make: Callable[[], Case], at: int, run: i
 
 
 def main(kind: str, run: int, names: list[str]) -> None:
-    strike = (Python() if kind == "python" else Native()).strike
+    strike = Faults(kind).strike
     for name in names:
         CASES[name]().call()  # what is made once is made
         points = quiet = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from atoma_crypto.adapters._routes import LOCK_PATH
-from serving import NO_CAS
+from serving import NO_CAS, serving
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,15 @@ class Middle:
         passed = Passed(body, answer.content, answer.status_code, answer.headers["content-type"])
         passed = (self.on_lock if request.url.path == LOCK_PATH else self.on_answer)(passed)
         return StreamingResponse(_parts(passed), passed.status, headers=passed.headers, media_type=passed.content_type)
+
+
+@contextlib.contextmanager
+def before(node: str) -> Iterator[Middle]:
+    """One that stands before the node of this URL, and is served itself."""
+    middle = Middle(node)
+    with serving(middle.app()) as url:
+        middle.url = url
+        yield middle
 
 
 async def _parts(passed: Passed) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,3 +19,16 @@ def run_program(
     mine = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
     mine |= {"PYTHONPATH": str(path)} | (env or {})
     return subprocess.run([sys.executable, *arguments], text=True, capture_output=True, env=mine, timeout=timeout)
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """In such a program: fork, and see that the child ends well."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -312,10 +312,11 @@ def test_an_object_is_wiped_when_it_is_let_go() -> None:
         lib.ac_secret_key_wipe(native)
         wiped.append(bytes(ffi.buffer(native)))
 
-    native = _core.new("ac_secret_key *", wipe)
+    memory, native = _core.new("ac_secret_key *", wipe)
     assert lib.ac_secret_key_generate(native) == lib.AC_OK
     assert any(bytes(ffi.buffer(native)))
     del native
+    assert bytes(ffi.buffer(memory)) == bytes(64)
     gc.collect()
     assert wiped == [bytes(64)]
 

@@ -107,20 +107,10 @@ import os, sys, threading
 from collections.abc import Sequence
 import atoma_crypto as ac
 from helpers import SessionPair, native
+from programs import in_child
 
 LIMITS = {"limits": ac.Limits(max_event_bytes=64 << 20)}
 TEXT = bytes(16 << 20)
-
-def in_child(work):
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 def refused():
     for _ in range(2):

@@ -240,21 +240,10 @@ sys.path.insert(0, {tests!r})
 import atoma_crypto as ac
 from atoma_crypto._core import ffi
 from helpers import SessionPair, read, native
+from programs import in_child
 
 def nonce(event):
     return json.loads(event.removeprefix(b"data: "))["nonce"]
-
-def in_child(work):
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, status
 
 pair, reply, fresh = SessionPair(), SessionPair(stream=False), SessionPair()
 events = [pair.node.seal_chunk(b"0")]

@@ -18,7 +18,7 @@ from atoma_crypto.adapters.httpx import Origin
 from confidential_node import Node, running, transport
 from gateways import gateway
 from helpers import REPLY_BODY, STREAM_BODY, SessionPair, new_client, new_node, read
-from middle import Middle, Passed
+from middle import Middle, Passed, before
 from serving import serving
 from test_exchange_v2 import streamed
 
@@ -33,11 +33,8 @@ FLAT = 4 * len(BOMB)
 
 @pytest.fixture(scope="module")
 def middle() -> Iterator[Middle]:
-    with running(NODE) as node_url:
-        middle = Middle(node_url)
-        with serving(middle.app()) as url:
-            middle.url = url
-            yield middle
+    with running(NODE) as url, before(url) as middle:
+        yield middle
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ import pytest
 import atoma_crypto as ac
 from attacked import SECRET_ANSWER, ask, assert_tells_nothing
 from confidential_node import USAGE_EVENT, Node, delta, running, transport, typical
-from middle import Attack, Middle, Passed, as_event, flipped, reflected, without
-from serving import CANARY, serving
+from middle import Attack, Middle, Passed, as_event, before, flipped, reflected, without
+from serving import CANARY
 
 KINDS = pytest.mark.parametrize("kind", ["httpx", "httpx2 async"])
 CLEAR = json.dumps(typical("/chat/completions", {"model": "m"}) | {"id": "clear"}).encode()  # type: ignore[operator]
@@ -34,11 +34,8 @@ def answer(path: str, body: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def middle() -> Iterator[Middle]:
-    with running(Node(answer)) as node_url:
-        middle = Middle(node_url)
-        with serving(middle.app()) as url:
-            middle.url = url
-            yield middle
+    with running(Node(answer)) as url, before(url) as middle:
+        yield middle
 
 
 @pytest.fixture(autouse=True)

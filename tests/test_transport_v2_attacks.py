@@ -20,8 +20,8 @@ from atoma_crypto.adapters.httpx import Origin
 from atoma_crypto.attestation import AttestedKey
 from attacked import SECRET_ANSWER, assert_tells_nothing
 from confidential_node import USAGE_EVENT, Node, delta, running, transport, typical
-from middle import Attack, Middle, Passed, as_event, flipped, without
-from serving import CANARY, serving
+from middle import Attack, Middle, Passed, as_event, before, flipped, without
+from serving import CANARY
 
 KINDS = pytest.mark.parametrize("kind", ["httpx", "httpx2 async"])
 STREAM = [delta(SECRET_ANSWER), *(delta(f"word {i} ") for i in range(4)), delta(finish="stop"), USAGE_EVENT]
@@ -43,11 +43,8 @@ NODE.answer = answer
 
 @pytest.fixture(scope="module")
 def middle() -> Iterator[Middle]:
-    with running(NODE) as node_url:
-        middle = Middle(node_url)
-        with serving(middle.app()) as url:
-            middle.url = url
-            yield middle
+    with running(NODE) as url, before(url) as middle:
+        yield middle
 
 
 @pytest.fixture(autouse=True)

@@ -216,6 +216,7 @@ import os, sys
 sys.path.insert(0, {tests!r})
 import atoma_crypto as ac
 from helpers import SessionPair, new_client, new_node, node_key, read
+from programs import in_child
 
 stream, reply = SessionPair(protocol="v2"), SessionPair(protocol="v2", stream=False)
 first = stream.node.seal_chunk(b"0")
@@ -248,15 +249,7 @@ def child():
     stream.node.close()
 
 for _ in range(2):
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            child()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    in_child(child)
 rest = stream.node.seal_chunk(b"1") + stream.node.finish()
 assert read(stream.client, [first + rest]).end == ac.EndOfStream(2, None)
 assert reply.client.open_response(reply.node.seal_response(b"x")) == b"x"

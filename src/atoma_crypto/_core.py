@@ -190,19 +190,25 @@ def lend_exactly(value: Buffer, size: int, name: str, wrong: type[ValueError] = 
     return cdata
 
 
-def new(ctype: str, wipe: Callable[[CData], None]) -> CData:
-    """A zeroed C object that is wiped when nothing refers to it any more, if not before."""
-    return ffi.gc(ffi.new(ctype), wipe)
+def new(ctype: str, wipe: Callable[[CData], None]) -> tuple[CData, CData]:
+    """Memory, and the zeroed C object in it, which is wiped when nothing refers to it any more, if not before.
+
+    Who keeps the object keeps the memory beside it. In a cycle that is collected, cffi wipes the object and lets go of
+    the memory, while a finalizer whose turn comes later may still call what uses it: it must find it wiped, not freed.
+    """
+    memory = ffi.new(ctype)
+    return memory, ffi.gc(memory, wipe)
 
 
 class Scratch:
     """Memory for C to write to, kept from call to call, wiped when it is let go."""
 
-    __slots__ = ("_memory", "cap", "len", "ptr", "view")
+    __slots__ = ("_memory", "_wiped", "cap", "len", "ptr", "view")
 
     def __init__(self, cap: int) -> None:
         # wiped by C, not by a Python function: nothing can interrupt it
-        self._memory = ffi.gc(ffi.new("ac_scratch *", (cap, cap)), lib.ac_scratch_wipe)
+        self._memory = ffi.new("ac_scratch *", (cap, cap))
+        self._wiped = ffi.gc(self._memory, lib.ac_scratch_wipe)  # two, as new() has it
         self.cap = cap
         self.len = ffi.new("size_t *")  # for C to say how much it has written
         self.ptr = ffi.cast("uint8_t *", self._memory.at)
@@ -219,14 +225,15 @@ class Scratch:
 class Aes256Gcm:
     """An expanded AES-256-GCM key on a backend of choice; public as `hazmat.AES256GCM`, which takes the best."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "_memory")
+    _key: CData | None
 
     def __init__(self, key: Buffer, *, backend: str | None = None) -> None:
         cdata = lend_exactly(key, KEY_BYTES, "key", InvalidKeyError)
         number = lib.ac_aes_backend_default()
         if backend is not None:
             number = {name: number for number, name in _usable_backends()}[backend]
-        self._key: CData | None = new("ac_aes256gcm *", lib.ac_aes256gcm_wipe)
+        self._memory, self._key = new("ac_aes256gcm *", lib.ac_aes256gcm_wipe)
         check(lib.ac_aes256gcm_init(self._key, cdata, number))
 
     def seal(self, nonce: Buffer, plaintext: Buffer, aad: Buffer = b"") -> bytes:

@@ -117,7 +117,8 @@ class PublicKey:
 class _Handle:
     """A native object that is wiped by close(), by `with`, or when it is let go."""
 
-    __slots__ = ("_native",)
+    __slots__ = ("_memory", "_native")
+    _memory: _core.CData
     _native: _core.CData | None
 
     def __init__(self) -> None:
@@ -176,11 +177,11 @@ class SecretKey(_Handle):
     def _generate(cls, suite: Suite, replay_cache: MemoryReplayCache) -> "SecretKey":
         """As above, with a store that is born with the key."""
         suite_sizes(suite)
-        native = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
+        memory, native = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
         _core.check(lib.ac_secret_key_generate(native))
         if suite == "X-Wing":  # here what is drawn is the seed, and no key of X25519
-            return cls._of(_xwing.DecapsulationKey(ffi.buffer(native.secret)), suite, replay_cache)
-        return cls._of(native, suite, replay_cache)
+            return cls._of(_xwing.DecapsulationKey(ffi.buffer(native.secret)), None, suite, replay_cache)
+        return cls._of(native, memory, suite, replay_cache)
 
     @classmethod
     def from_bytes(cls, raw: Buffer, suite: Suite = "X25519") -> "SecretKey":
@@ -193,15 +194,17 @@ class SecretKey(_Handle):
         raw_c = _core.lend_exactly(raw, 32, "secret key", InvalidKeyError)
         replay_cache = MemoryReplayCache()
         if suite == "X-Wing":
-            return cls._of(_xwing.DecapsulationKey(raw), suite, replay_cache)
-        native = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
+            return cls._of(_xwing.DecapsulationKey(raw), None, suite, replay_cache)
+        memory, native = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
         _core.check(lib.ac_secret_key_from_bytes(native, raw_c))
-        return cls._of(native, suite, replay_cache)
+        return cls._of(native, memory, suite, replay_cache)
 
     @classmethod
-    def _of(cls, native: _core.CData, suite: Suite, replay_cache: MemoryReplayCache) -> "SecretKey":
+    def _of(
+        cls, native: _core.CData, memory: _core.CData, suite: Suite, replay_cache: MemoryReplayCache
+    ) -> "SecretKey":
         key = cls.__new__(cls)
-        key._native = native
+        key._native, key._memory = native, memory
         key._public_key = PublicKey.__new__(PublicKey)  # made here: there is nothing to check
         key._public_key._raw = bytes(native.public_key if suite == "X-Wing" else ffi.buffer(native.public_key))
         key._public_key._suite = suite
@@ -243,7 +246,7 @@ class SecretKey(_Handle):
         native = self.native
         if self._public_key.key_id != key_id:
             return None
-        return NodeKey(self._of(native, self.suite, self._replay_cache), self._replay_cache)
+        return NodeKey(self._of(native, self._memory, self.suite, self._replay_cache), self._replay_cache)
 
     def decapsulate(self, enc: bytes) -> bytes:
         """X-Wing's shared secret, 32 bytes, for this package only: give it to the core, then to `_xwing.wipe`.
@@ -274,7 +277,7 @@ class SigningKey(_Handle):
     def generate(cls) -> "SigningKey":
         """A new random key."""
         key = cls.__new__(cls)
-        key._native = _core.new("ac_signing_key *", lib.ac_signing_key_wipe)
+        key._memory, key._native = _core.new("ac_signing_key *", lib.ac_signing_key_wipe)
         _core.check(lib.ac_signing_key_generate(key._native))
         return key
 
@@ -283,7 +286,7 @@ class SigningKey(_Handle):
         """From its 32-byte seed. InvalidKeyError: wrong length."""
         seed_c = _core.lend_exactly(seed, lib.AC_SIGN_SEED_BYTES, "signing key", InvalidKeyError)
         key = cls.__new__(cls)
-        key._native = _core.new("ac_signing_key *", lib.ac_signing_key_wipe)
+        key._memory, key._native = _core.new("ac_signing_key *", lib.ac_signing_key_wipe)
         _core.check(lib.ac_signing_key_from_seed(key._native, seed_c))
         return key
 

@@ -38,6 +38,7 @@ class Opener(ABC):
             "_held",
             "_idle",
             "_limits",
+            "_memory",
             "_native",
             "_place",
             "_pos",
@@ -55,7 +56,7 @@ class Opener(ABC):
     _close: ClassVar[Any]
 
     def __init__(self, limits: Limits) -> None:
-        self._native: CData = _core.new(self._type, self._wipe)
+        self._memory, self._native = _core.new(self._type, self._wipe)
         self._limits = limits
         self._scratch: Scratch | None = None
         self._events: CData = ffi.NULL

@@ -30,7 +30,7 @@ class Sealer(ABC):
     and where that is interrupted, or a second thread asks, another is made.
     """
 
-    __slots__ = ("_max_event_bytes", "_native", "_places")
+    __slots__ = ("_max_event_bytes", "_memory", "_native", "_places")
 
     _type: ClassVar[str]  # of the native object, and its functions
     _wipe: ClassVar[Any]
@@ -41,7 +41,7 @@ class Sealer(ABC):
     _takes_empty: ClassVar[bool]  # whether an event can be of an empty plaintext
 
     def __init__(self, limits: Limits) -> None:
-        self._native: CData = _core.new(self._type, self._wipe)
+        self._memory, self._native = _core.new(self._type, self._wipe)
         self._max_event_bytes = min(limits.max_event_bytes, SIZE_MAX)
         self._places: list[_Place] = []
 

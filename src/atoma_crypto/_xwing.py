@@ -78,7 +78,7 @@ def encapsulate(public_key: bytes) -> tuple[bytes, bytes]:
         raise InvalidKeyError(f"public key must be {PUBLIC_BYTES} bytes, not {len(public_key)}")
     check_public_key(public_key)
     pk_x = public_key[_PK_M:]
-    ephemeral = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
+    _, ephemeral = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
     _core.check(lib.ac_secret_key_generate(ephemeral))
     ct_x = bytes(ffi.buffer(ephemeral.public_key))
     ss_x = _core.Scratch(32)
@@ -93,14 +93,14 @@ class DecapsulationKey:
     The seed is not kept. Both halves go when nothing refers to this object any more.
     """
 
-    __slots__ = ("_mlkem", "_x25519", "public_key")
+    __slots__ = ("_memory", "_mlkem", "_x25519", "public_key")
 
     def __init__(self, seed: Buffer) -> None:
         """From 32 bytes, which stay the caller's to wipe."""
         expanded = hashlib.shake_256(seed).digest(96)  # d ‖ z ‖ sk_X
         try:
             self._mlkem = _mlkem().MLKEM768PrivateKey.from_seed_bytes(memoryview(expanded)[:64])
-            self._x25519 = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
+            self._memory, self._x25519 = _core.new("ac_secret_key *", lib.ac_secret_key_wipe)
             _core.check(lib.ac_secret_key_from_bytes(self._x25519, ffi.from_buffer("uint8_t[]", expanded) + 64))
         finally:
             wipe(expanded)

@@ -91,7 +91,8 @@ class HPKEContext:
     parent has made: LocalProtocolError. `close()`, also by `with`, wipes it; after that: SessionClosedError.
     """
 
-    __slots__ = ("_native", "_seals")
+    __slots__ = ("_memory", "_native", "_seals")
+    _memory: _core.CData
     _native: _core.CData | None
     _seals: bool
 
@@ -99,9 +100,9 @@ class HPKEContext:
         raise TypeError("use hpke_setup_sender() or hpke_setup_recipient()")
 
     @classmethod
-    def _of(cls, native: _core.CData, *, seals: bool) -> "HPKEContext":
+    def _unset(cls, *, seals: bool) -> "HPKEContext":
         context = cls.__new__(cls)
-        context._native = native
+        context._memory, context._native = _core.new("ac_hpke *", _core.lib.ac_hpke_wipe)
         context._seals = seals
         return context
 
@@ -191,14 +192,15 @@ def hpke_setup_sender(
     an all-zero shared secret.
     """
     lib = _core.lib
-    native, info_c, info_len = _setup(suite, info)
+    context, info_c, info_len = _setup(suite, info, seals=True)
+    native = context._native
     if suite == "X-Wing":
         if ephemeral_secret is not None:
             raise ValueError("suite X-Wing has no ephemeral secret to choose")
         _core.lend(public, "public")
         shared, enc = _xwing.encapsulate(bytes(public))
         _setup_shared(native, shared, info_c, info_len, seals=True)
-        return enc, HPKEContext._of(native, seals=True)
+        return enc, context
     public_c = _core.lend_exactly(public, 32, "public", InvalidKeyError)
     ephemeral_c = _core.ffi.NULL
     if ephemeral_secret is not None:
@@ -206,7 +208,7 @@ def hpke_setup_sender(
     out = bytearray(32)
     out_c = _core.ffi.from_buffer("uint8_t[]", out)
     _core.check(lib.ac_hpke_setup_sender(native, out_c, public_c, info_c, info_len, ephemeral_c))
-    return bytes(out), HPKEContext._of(native, seals=True)
+    return bytes(out), context
 
 
 def hpke_setup_recipient(
@@ -218,7 +220,8 @@ def hpke_setup_recipient(
     ValueError: an encapsulated key of the wrong length, or a SecretKey of another suite. AuthenticationError: an
     encapsulated key that gives an all-zero shared secret.
     """
-    native, info_c, info_len = _setup(suite, info)
+    context, info_c, info_len = _setup(suite, info, seals=False)
+    native = context._native
     enc_c = _core.lend_exactly(enc, _ENC_BYTES[suite], "enc")
     key = secret if isinstance(secret, SecretKey) else SecretKey.from_bytes(secret, suite)
     if key.suite != suite:
@@ -227,13 +230,13 @@ def hpke_setup_recipient(
         _setup_shared(native, key.decapsulate(bytes(enc)), info_c, info_len, seals=False)
     else:
         _core.check(_core.lib.ac_hpke_setup_recipient(native, enc_c, key.native, info_c, info_len))
-    return HPKEContext._of(native, seals=False)
+    return context
 
 
-def _setup(suite: str, info: Buffer) -> tuple[_core.CData, _core.CData, int]:
+def _setup(suite: str, info: Buffer, *, seals: bool) -> tuple[HPKEContext, _core.CData, int]:
     if suite not in _ENC_BYTES:
         raise ValueError(f"unknown suite {suite!r}; known: {', '.join(_ENC_BYTES)}")
-    return _core.new("ac_hpke *", _core.lib.ac_hpke_wipe), *_core.lend(info, "info")
+    return HPKEContext._unset(seals=seals), *_core.lend(info, "info")
 
 
 def _setup_shared(native: _core.CData, shared: bytes, info_c: _core.CData, info_len: int, *, seals: bool) -> None:

@@ -44,9 +44,10 @@ def _lend_usage(usage: Usage | None) -> CData:
 class _Records:
     """A native object that counts, lets one thread at a time in, and is wiped."""
 
-    __slots__ = ("_native", "salt")
+    __slots__ = ("_memory", "_native", "salt")
 
     _close: ClassVar[Any]
+    _memory: CData
     _native: CData | None
     salt: bytes
 
@@ -97,7 +98,7 @@ class Sealer(_Records):
     def __init__(self, secret: Buffer, enc: Buffer) -> None:
         secret_c = _core.lend_exactly(secret, _core.KEY_BYTES, "secret", InvalidKeyError)
         enc_c, enc_len = _lend_enc(enc)
-        native = _core.new("ac_v2_sealer *", lib.ac_v2_sealer_wipe)
+        self._memory, native = _core.new("ac_v2_sealer *", lib.ac_v2_sealer_wipe)
         _core.check(lib.ac_v2_sealer_init(native, secret_c, enc_c, enc_len))
         self._native = native
         self.salt = bytes(ffi.buffer(native.salt))
@@ -141,7 +142,7 @@ class Opener(_Records):
         secret_c = _core.lend_exactly(secret, _core.KEY_BYTES, "secret", InvalidKeyError)
         enc_c, enc_len = _lend_enc(enc)
         salt_c = _core.lend_exactly(salt, lib.AC_V2_SALT_BYTES, "salt")
-        native = _core.new("ac_v2_opener *", lib.ac_v2_opener_wipe)
+        self._memory, native = _core.new("ac_v2_opener *", lib.ac_v2_opener_wipe)
         _core.check(lib.ac_v2_opener_init(native, secret_c, enc_c, enc_len, salt_c))
         self._native = native
         self.salt = bytes(salt)

@@ -156,6 +156,16 @@ unsigned model_backend(void) {
 
 /* ---- protocol ---- */
 
+const char *const points_of_small_order[SMALL_ORDER] = {
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+};
+
 ac_signing_key some_signing_key(void) {
   ac_signing_key key;
   CHECK_STATUS(ac_signing_key_generate(&key), AC_OK);

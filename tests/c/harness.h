@@ -114,6 +114,10 @@ unsigned model_backend(void);
 
 /* ---- protocol ---- */
 
+/* X25519's, in hex: what anything times one of them is zero. */
+enum { SMALL_ORDER = 7 };
+extern const char *const points_of_small_order[SMALL_ORDER];
+
 /* The longest plaintext whose message has a length: where size_t has 32 bits, they are the limit. */
 #define MOST_PLAINTEXT (SIZE_MAX / 4 < AC_GCM_MAX_BYTES ? SIZE_MAX / 4 : (size_t)AC_GCM_MAX_BYTES)
 

@@ -4,16 +4,6 @@
 static const char body_text[] = "{\"messages\":[],\"stream\":true}";
 enum { BODY = sizeof body_text - 1 };
 
-static const char *const small_order[] = {
-    "0000000000000000000000000000000000000000000000000000000000000000",
-    "0100000000000000000000000000000000000000000000000000000000000000",
-    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
-    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
-    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-};
-
 static int seal(ac_v1_opener *opener, bytes *out, size_t *len, const uint8_t *node_public) {
   bytes body = bytes_copy(body_text, BODY), model = bytes_copy("\"m\"", 3);
   const int status = ac_v1_request_seal(opener, out->at, out->len, len, node_public, body.at, body.len, model.at, 3,
@@ -167,11 +157,11 @@ static void empty(const ac_secret_key *node) {
 static void keys_of_small_order(const ac_secret_key *node) {
   bytes request = make_request(node), out = bytes_new(ac_v1_request_max_bytes(BODY, 3));
   size_t len = 0;
-  for (size_t i = 0; i < 2 * sizeof small_order / sizeof small_order[0]; i++) {
+  for (size_t i = 0; i < 2 * SMALL_ORDER; i++) {
     uint8_t point[32], shared[32] = {1}, text[44];
     ac_v1_opener opener = {0};
     bytes body = {0};
-    CHECK(unhex(point, small_order[i / 2]) == 32);
+    CHECK(unhex(point, points_of_small_order[i / 2]) == 32);
     point[31] |= (uint8_t)(i % 2 << 7); /* the bit that X25519 ignores */
     CHECK_STATUS(ac_x25519(shared, node->secret, point), AC_ERR_KEY);
     CHECK(all_zero(shared, sizeof shared));

@@ -2,23 +2,14 @@
 #include "harness.h"
 
 static void keys_of_small_order(const ac_secret_key *node) {
-  static const char *const small_order[] = {
-      "0000000000000000000000000000000000000000000000000000000000000000",
-      "0100000000000000000000000000000000000000000000000000000000000000",
-      "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
-      "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
-      "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-      "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-      "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-  };
   const ac_v2_metadata metadata = v2_metadata(0);
   v2_sent r = v2_request_make(AC_SUITE_X25519, node, metadata);
-  for (size_t i = 0; i < 2 * sizeof small_order / sizeof small_order[0]; i++) {
+  for (size_t i = 0; i < 2 * SMALL_ORDER; i++) {
     uint8_t point[AC_X25519_BYTES];
     ac_v2_opener opener = {0};
     bytes out = bytes_new(ac_v2_request_max_bytes(V2_BODY, 3, sizeof point));
     size_t len = 0;
-    CHECK(unhex(point, small_order[i / 2]) == sizeof point);
+    CHECK(unhex(point, points_of_small_order[i / 2]) == sizeof point);
     point[31] |= (uint8_t)(i % 2 << 7); /* the bit that X25519 ignores */
     CHECK_STATUS(v2_request_seal(&opener, &out, &len, AC_SUITE_X25519, point, &metadata), AC_ERR_KEY);
     CHECK(bytes_untouched(&out) && all_zero(&opener, sizeof opener)); /* sent nothing, made nothing */

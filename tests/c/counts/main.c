@@ -8,6 +8,8 @@
  * instruction, by which long stretches are wiped, counts once for each byte. */
 #include "ac_internal.h"
 
+#include "../table.h"
+
 #include <gnu/libc-version.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -86,19 +88,7 @@ static int aes_decrypt(unsigned char *m, unsigned long long *m_len, unsigned cha
   UNCOUNTED(crypto_aead_aes256gcm_decrypt(m, m_len, nsec, c, c_len, ad, ad_len, npub, k));
 }
 
-static const ac_sodium table = {
-    .scalarmult = scalarmult,
-    .scalarmult_base = scalarmult_base,
-    .hash_sha256 = sha256,
-    .blake2b = blake2b,
-    .sign = sign,
-    .sign_seed_keypair = sign_seed_keypair,
-    .randombytes = random_bytes,
-    .memzero = mem_zero,
-    .aes256gcm_is_available = crypto_aead_aes256gcm_is_available,
-    .aes256gcm_encrypt = aes_encrypt,
-    .aes256gcm_decrypt = aes_decrypt,
-};
+static const ac_sodium table = TABLE;
 
 /* ---- operations: each finds what it needs in `x` ---- */
 

@@ -2,6 +2,8 @@
  * was never written, and MemorySanitizer, which is compiled in and knows instructions that valgrind does not. */
 #include "ct.h"
 
+#include "../table.h"
+
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,16 +137,4 @@ static int aes_decrypt(unsigned char *m, unsigned long long *m_len, unsigned cha
   return status;
 }
 
-const ac_sodium ct_sodium = {
-    .scalarmult = scalarmult,
-    .scalarmult_base = scalarmult_base,
-    .hash_sha256 = sha256,
-    .blake2b = blake2b,
-    .sign = sign,
-    .sign_seed_keypair = sign_seed_keypair,
-    .randombytes = random_bytes,
-    .memzero = mem_zero,
-    .aes256gcm_is_available = crypto_aead_aes256gcm_is_available,
-    .aes256gcm_encrypt = aes_encrypt,
-    .aes256gcm_decrypt = aes_decrypt,
-};
+const ac_sodium ct_sodium = TABLE;

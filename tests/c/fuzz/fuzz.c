@@ -1,6 +1,8 @@
 /* The tape, the buffers, and libsodium under guard. */
 #include "fuzz.h"
 
+#include "../table.h"
+
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -218,19 +220,7 @@ static int aes_decrypt(unsigned char *m, unsigned long long *m_len, unsigned cha
 }
 
 void fuzz_init(void) {
-  static const ac_sodium table = {
-      .scalarmult = scalarmult,
-      .scalarmult_base = scalarmult_base,
-      .hash_sha256 = sha256,
-      .blake2b = blake2b,
-      .sign = sign,
-      .sign_seed_keypair = sign_seed_keypair,
-      .randombytes = random_bytes,
-      .memzero = mem_zero,
-      .aes256gcm_is_available = crypto_aead_aes256gcm_is_available,
-      .aes256gcm_encrypt = aes_encrypt,
-      .aes256gcm_decrypt = aes_decrypt,
-  };
+  static const ac_sodium table = TABLE;
   MUST(sodium_init() >= 0);
   arena_used = sizeof arena;
   arena_reset();

@@ -122,12 +122,8 @@ static int run_all(size_t *calls) {
 
 int main(void) {
   int bad = 0;
-  size_t backends = 0, calls = 0;
-  for (unsigned i = 0; start(NULL) == AC_OK && ac_aes_backend_name(i) != NULL; i++) {
-    if (!ac_aes_backend_usable(i) || start(ac_aes_backend_name(i)) != AC_OK) continue;
-    bad |= run_all(&calls);
-    backends++;
-  }
+  size_t calls = 0;
+  const size_t backends = on_each_backend(run_all, &calls, &bad);
   for (size_t i = 0; i < sizeof controls / sizeof controls[0]; i++) {
     if (counted_by(&controls[i], &bad) != 0) continue;
     printf("%s was not counted\n", controls[i].name);

@@ -34,6 +34,16 @@ int start(const char *aes_backend) {
   return sodium_init() < 0 ? AC_ERR_PRIMITIVE : ac_init(&table, aes_backend);
 }
 
+size_t on_each_backend(int (*run)(size_t *calls), size_t *calls, int *bad) {
+  size_t backends = 0;
+  for (unsigned i = 0; start(NULL) == AC_OK && ac_aes_backend_name(i) != NULL; i++) {
+    if (!ac_aes_backend_usable(i) || start(ac_aes_backend_name(i)) != AC_OK) continue;
+    *bad |= run(calls);
+    backends++;
+  }
+  return backends;
+}
+
 static void draw(uint8_t *p, size_t len) {
   for (size_t i = 0; i < len; i++) p[i] = (uint8_t)random_below(256);
 }

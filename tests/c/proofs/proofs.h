@@ -57,6 +57,9 @@ extern objects object;
 extern uint8_t out[4 * TEXT]; /* what a call gives: plaintext perhaps, where it succeeds */
 
 int start(const char *aes_backend); /* libsodium and the core */
+/* Run something on each AES backend of this CPU, and say on how many. It says how many calls that were; `bad` gathers its
+ * verdicts. */
+size_t on_each_backend(int (*run)(size_t *calls), size_t *calls, int *bad);
 void queue_random(const void *p, size_t len); /* the next random bytes, in place of any that are left over */
 /* Draw all of it anew for the AES backend in use, derive what follows of it, and look for that from now on. */
 void plant(void);
