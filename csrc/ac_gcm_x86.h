@@ -179,7 +179,7 @@ ALWAYS_INLINE void crypt_group(const layout *k, vec *c, uint8_t *out, const uint
 #define HOLD(bytes) aci_wipe((bytes), sizeof(bytes))
 #endif
 
-/* What the compiler has spilled lies on the stack of who called this; what it has not, in registers. */
+/* What the compiler has spilled lies on the stack of who called this. */
 static ACI_NOINLINE ACI_PLAIN_STACK void burn_stack(void) {
   uint8_t used[STACK_BYTES];
 #if defined(ACI_STACK_CHECK)
@@ -187,7 +187,6 @@ static ACI_NOINLINE ACI_PLAIN_STACK void burn_stack(void) {
 #endif
   for (size_t i = 0; i < sizeof used; i += VEC_BYTES) V_STORE(used + i, V_FIRST(_mm_setzero_si128()));
   HOLD(used);
-  aci_clear_registers();
 }
 
 /* One vector of key stream. The CPU works on several at once, as they do not depend on one another. */
@@ -405,12 +404,14 @@ static ACI_NOINLINE int open_below(const layout *k, uint8_t *out, const uint8_t 
 static void init(uint64_t words[ACI_GCM_WORDS], const uint8_t key[AC_KEY_BYTES]) {
   init_below((layout *)(void *)words, key);
   burn_stack();
+  aci_clear_registers();
 }
 
 static int seal(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t nonce[AC_NONCE_BYTES],
                 const uint8_t *plaintext, size_t plaintext_len, const uint8_t *aad, size_t aad_len) {
   seal_below((const layout *)(const void *)words, out, nonce, plaintext, plaintext_len, aad, aad_len);
   burn_stack();
+  aci_clear_registers();
   return AC_OK;
 }
 
@@ -419,6 +420,7 @@ static int open(const uint64_t words[ACI_GCM_WORDS], uint8_t *out, const uint8_t
   const size_t len = sealed_len - AC_TAG_BYTES;
   int good = open_below((const layout *)(const void *)words, out, nonce, sealed, len, aad, aad_len);
   burn_stack();
+  aci_clear_registers();
   aci_declassify(&good, sizeof good); /* the verdict itself is no secret */
   if (good) return AC_OK;
   aci_wipe(out, len);
