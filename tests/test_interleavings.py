@@ -122,6 +122,16 @@ def test_a_reader_that_fails_while_another_thread_is_in_the_core_wipes_nothing_t
     assert pair.client.next_event() == ac.Chunk(b"0", 0, None)
 
 
+def test_an_opener_whose_close_was_refused_can_be_closed_later(pair: SessionPair) -> None:
+    opener = pair.client._opener
+    opener._native.busy = 1
+    with pytest.raises(ac.ConcurrentUseError):
+        opener.close()
+    opener._native.busy = 0
+    opener.close()
+    assert opener._closed
+
+
 def test_a_session_that_another_thread_has_closed_does_not_come_back_as_failed(pair: SessionPair) -> None:
     pair.client.close()
     pair.client._fail()

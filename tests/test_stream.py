@@ -292,6 +292,18 @@ def test_pieces_that_wait_together_are_read_together(filler: bytes) -> None:
         assert end == expected().end
 
 
+def test_a_piece_that_is_asked_for_twice_is_read_from_where_it_was_left() -> None:
+    """An empty line is done with at once, what stands behind it is not."""
+    pair = SessionPair()
+    event = pair.node.seal_chunk(b"0")
+    for lines in (1, 2, 3):
+        client = twin(pair.client)
+        client.receive_data(b"\n" * lines + event[:50])
+        assert client.next_event() is client.next_event() is ac.NEED_DATA
+        client.receive_data(event[50:])
+        assert client.next_event() == ac.Chunk(b"0", 0, None)
+
+
 def test_a_fault_behind_an_empty_piece_is_found() -> None:
     pair = SessionPair()
     pair.client.receive_data(pair.node.seal_chunk(b"0"))

@@ -187,7 +187,7 @@ class Checks:
         """tests/c/stack, as setup ships it."""
         out = self.cache / "stack"
         for compiler in ("gcc", "clang"):
-            program = out / f"stack-{compiler}_-O2"
+            program = out / f"stack-{compiler}+-O2"
             self.make("tests/c", csrc, out, program)
             self.run("stack", [str(program)], 60, {})
 
