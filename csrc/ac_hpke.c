@@ -18,6 +18,7 @@ static int start(ac_hpke *hpke, uint32_t suite, int seals, const uint8_t shared[
 int ac_hpke_setup_sender(ac_hpke *hpke, uint8_t enc[AC_X25519_BYTES], const uint8_t public_key[AC_X25519_BYTES],
                          const uint8_t *info, size_t info_len, const uint8_t *ephemeral_secret) {
   uint8_t shared[AC_HASH_BYTES];
+  if (aci_overlap(enc, AC_X25519_BYTES, info, info_len)) return AC_ERR_OVERLAP; /* enc is written first */
   int status = aci_dhkem_encapsulate(shared, enc, public_key, ephemeral_secret);
   if (status != AC_OK) return status;
   status = start(hpke, AC_SUITE_X25519, 1, shared, info, info_len);

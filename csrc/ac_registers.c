@@ -2,7 +2,8 @@
  * function is called for the first time, writes that to the stack: so they are cleared with every wipe. */
 #include "ac_internal.h"
 
-#if ACI_X86_64 && !(defined(_MSC_VER) && !defined(__clang__))
+/* Not on Windows: half of them have to be given back as they were there, and would go to the stack for that. */
+#if ACI_X86_64 && !defined(_WIN32)
 
 #define FIRST_16(each) \
   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12) each(13) \

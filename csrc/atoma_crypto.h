@@ -3,7 +3,8 @@
  *
  * Memory     All memory is the caller's. Nothing here allocates, and nothing keeps a pointer after it returns,
  *            but for the function table given to ac_init. No output may overlap another output, or the object or
- *            struct that a call is given; where an output overlaps an input of its own, that is looked at.
+ *            struct that a call is given. An output may overlap an input where the result is the same; where it would
+ *            not be, that is looked at, and refused (AC_ERR_OVERLAP).
  * Order      Object, outputs, inputs; each pointer is followed by its length. `_len` is bytes in use, `_cap` is
  *            bytes available. A pointer may be NULL where its length is 0.
  * Status     Every function that returns int returns AC_OK or a status below, and it must be checked. The two that

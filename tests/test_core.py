@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto import _core, hazmat
+from atoma_crypto import _core, _sealer, hazmat
 from atoma_crypto._core import Aes256Gcm, Scratch, ffi, lib
 
 SODIUM: Final[Any] = vars(_core)["_sodium_lib"]
@@ -390,3 +391,7 @@ def test_wrong_types_and_sizes() -> None:
         hazmat.hkdf_sha256(b"", salt=b"", info=b"", length=-1)
     assert hazmat.hkdf_sha256(b"", salt=b"", info=b"", length=0) == b""
     assert out == bytes(64)
+
+
+def test_lengths_are_handed_over_as_the_core_takes_them() -> None:
+    assert array(_sealer._SIZE_T).itemsize == ffi.sizeof("size_t")

@@ -11,9 +11,10 @@ import pytest
 import atoma_crypto as ac
 from atoma_crypto import hazmat
 from atoma_crypto._core import Scratch, ffi
-from helpers import SessionPair, native
+from helpers import STREAM_BODY, SessionPair, native
 
 FILLING: Final = 0xAA
+KEY: Final = ac.SecretKey.generate()
 
 Use = Callable[[], object]
 
@@ -37,9 +38,22 @@ def of_client(protocol: Any) -> tuple[Any, Use]:
     return native(client), read
 
 
+def of_idle_client(protocol: Any) -> tuple[Any, Use]:
+    client = ac.ClientSession(KEY.public_key, model="m", stack_small_id=42, protocol=protocol)
+    return native(client), lambda: client.seal_request(STREAM_BODY, stream=True)
+
+
+def of_idle_node(protocol: Any) -> tuple[Any, Use]:
+    client = ac.ClientSession(KEY.public_key, model="m", stack_small_id=42, protocol=protocol)
+    raw = client.seal_request(STREAM_BODY, stream=True)
+    node = ac.NodeSession(KEY, protocols=(protocol,))
+    return native(node), lambda: node.open_request(raw)
+
+
 def of_key() -> tuple[Any, Use]:
     key = ac.SecretKey.generate()
-    return key.native, lambda: ac.NodeSession(key)
+    enc, _ = hazmat.hpke_setup_sender(bytes(key.public_key), b"")
+    return key.native, lambda: hazmat.hpke_setup_recipient(enc, key, b"")
 
 
 def of_signing_key() -> tuple[Any, Use]:
@@ -49,7 +63,13 @@ def of_signing_key() -> tuple[Any, Use]:
 
 def of_xwing_key() -> tuple[Any, Use]:
     key = ac.SecretKey.generate("X-Wing")
-    return key.native._x25519, key.close
+    enc, _ = hazmat.hpke_setup_sender(bytes(key.public_key), b"", suite="X-Wing")
+    return key.native._x25519, lambda: hazmat.hpke_setup_recipient(enc, key, b"", suite="X-Wing")
+
+
+def of_public_key() -> tuple[Any, Use]:
+    key = ac.SecretKey.generate()
+    return key.native, lambda: key.public_key
 
 
 def of_aes() -> tuple[Any, Use]:
@@ -83,7 +103,12 @@ MADE: Final[dict[str, Callable[[], tuple[Any, Use]]]] = {
     "v2 node": lambda: of_session("v2"),
     "v1 client": lambda: of_client("v1"),
     "v2 client": lambda: of_client("v2"),
+    "idle v1 node": lambda: of_idle_node("v1"),
+    "idle v2 node": lambda: of_idle_node("v2"),
+    "idle v1 client": lambda: of_idle_client("v1"),
+    "idle v2 client": lambda: of_idle_client("v2"),
     "SecretKey": of_key,
+    "SecretKey's public key": of_public_key,
     "SigningKey": of_signing_key,
     "X-Wing": of_xwing_key,
     "AES256GCM": of_aes,
@@ -123,5 +148,5 @@ def test_what_is_used_by_a_late_finalizer_is_wiped_and_not_freed(kind: str) -> N
     assert bytes([FILLING]) * 8 not in seen[0]
     if kind == "Scratch":
         assert not any(seen[0])
-    elif kind not in ("SecretKey", "SigningKey", "X-Wing"):
+    else:
         assert isinstance(seen[1], ac.LocalProtocolError)

@@ -52,6 +52,11 @@ def test_padding(kind: Any) -> None:
     assert pad_record(nothing, 10) is nothing  # it is for the core to refuse
 
 
+def test_the_largest_multiple_is_taken() -> None:
+    new_client(pad_to=2**20)
+    assert len(pad_record(b"x", 2**20)) == 2**20
+
+
 @protocols
 @pytest.mark.parametrize("wrong", [0, -1, 2**20 + 1, 1.5, "256", True, b"auto", [1]])
 def test_what_pad_to_can_be(protocol: Protocol, wrong: Any) -> None:

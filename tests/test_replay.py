@@ -83,6 +83,18 @@ def test_a_full_store_forgets_nothing_and_refuses() -> None:
     assert refused(cache, ID[4], LATER + 9, "the replay store is full")
 
 
+def test_a_store_of_one() -> None:
+    cache, _ = store(capacity=1)
+    assert cache.admit(ID[0], LATER)
+    assert refused(cache, ID[1], LATER, "the replay store is full")
+
+
+def test_the_first_and_the_last_second_that_there_is() -> None:
+    cache, _ = store()
+    assert cache.admit(ID[0], 0)
+    assert cache.admit(ID[1], 2**53 + 360)
+
+
 def test_a_store_that_keeps_until_it_is_closed_does_not_look_at_the_clock() -> None:
     cache, clock = store(keep_until_closed=True, capacity=2)
     assert cache.admit(ID[0], LATER)

@@ -87,7 +87,17 @@ def test_the_limit_is_exact_and_counts_one_event(cut: int) -> None:
         read(pieces, Decoder(99))
 
 
+def test_the_limit_of_a_piece_that_is_whole_events_is_the_same() -> None:
+    exact, more = (b"data: " + b"x" * length + b"\n\n" for length in (94, 95))
+    for count in (1, 2, 3):
+        assert len(Decoder(100).feed(exact * count)) == count
+        with pytest.raises(ac.MessageTooLargeError):
+            Decoder(100).feed(exact * (count - 1) + more)
+
+
 def test_a_line_that_never_ends_is_cut_off_at_the_limit() -> None:
+    with pytest.raises(ac.MessageTooLargeError):
+        Decoder(100).feed(b":" * 101)
     decoder = Decoder(100)
     assert decoder.feed(b":" * 100) == []
     with pytest.raises(ac.MessageTooLargeError):

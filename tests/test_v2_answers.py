@@ -92,6 +92,16 @@ def test_what_an_abort_can_say(code: Any, message: Any, status: Any, error: type
     assert pair.node.finish().startswith(b"data: ")
 
 
+@pytest.mark.parametrize("status", [400, 599])
+def test_the_first_and_the_last_status_of_an_abort(status: int) -> None:
+    pair = streaming()
+    pair.client.receive_data(pair.node.seal_chunk(b"x") + pair.node.abort("X", "m", status))
+    assert pair.client.next_event() == ac.Chunk(b"x", 0, None)
+    with pytest.raises(ac.RemoteAbortError) as caught:
+        pair.client.next_event()
+    assert caught.value.status == status
+
+
 def test_a_counter_that_is_spent_leaves_the_abort() -> None:
     for name, value in (("index", 2**32 - 1), ("bytes_left", 1 << 20)):
         pair = streaming()

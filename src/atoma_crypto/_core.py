@@ -200,6 +200,18 @@ def new(ctype: str, wipe: Callable[[CData], None]) -> tuple[CData, CData]:
     return memory, ffi.gc(memory, wipe)
 
 
+def require_new(native: CData) -> None:
+    """Before an exchange is begun in it. LocalProtocolError: such a cycle has wiped it, and nobody would again."""
+    if native.state:
+        raise error(lib.AC_ERR_STATE)
+
+
+def require_key(public: CData) -> None:
+    """What is public in a key, never all zero in one that is whole. SessionClosedError: such a cycle has wiped it."""
+    if not any(public):
+        raise SessionClosedError("this key is closed")
+
+
 class Scratch:
     """Memory for C to write to, kept from call to call, wiped when it is let go."""
 

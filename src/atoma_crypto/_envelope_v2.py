@@ -14,7 +14,6 @@ MAX_INTEGER: Final = 2**53 - 1  # JavaScript's
 _MAX_DEPTH: Final = 16
 _MAX_MODEL_BYTES: Final = 256
 _KEY_ID_BYTES: Final = 8
-_SALT_BYTES: Final = 32
 _TAG_BYTES: Final = 16
 _ENC_BYTES: Final = (32, 1120)  # of the suites that there are
 _MAX_FLAG: Final = 3

@@ -130,7 +130,13 @@ class _Handle:
         native = self._native  # read once: another thread may close
         if native is None:
             raise SessionClosedError("this key is closed")
+        _core.require_key(self._public_part(native))
         return native
+
+    @staticmethod
+    def _public_part(native: _core.CData) -> _core.CData:
+        """Where something public stands in native memory."""
+        return native.x25519_public if isinstance(native, _xwing.DecapsulationKey) else native.public_key
 
     def close(self) -> None:
         """Wipe the key, at once or when the last thread that is using it is done. Harmless when done twice."""
@@ -206,7 +212,7 @@ class SecretKey(_Handle):
         key = cls.__new__(cls)
         key._native, key._memory = native, memory
         key._public_key = PublicKey.__new__(PublicKey)  # made here: there is nothing to check
-        key._public_key._raw = bytes(native.public_key if suite == "X-Wing" else ffi.buffer(native.public_key))
+        key._public_key._raw = bytes(native.public_key)
         key._public_key._suite = suite
         key._public_key._hashed = None
         key._replay_cache = replay_cache
@@ -293,8 +299,12 @@ class SigningKey(_Handle):
     @property
     def public_key(self) -> bytes:
         """The Ed25519 public key, 32 bytes. SessionClosedError after close()."""
-        native = self.native  # as above
-        return bytes(ffi.buffer(native.secret)[lib.AC_SIGN_SEED_BYTES :])
+        native = self.native  # held, as another thread may close: a part of it keeps nothing alive
+        return bytes(self._public_part(native))
+
+    @staticmethod
+    def _public_part(native: _core.CData) -> _core.CData:
+        return native.secret[lib.AC_SIGN_SEED_BYTES : lib.AC_SIGN_SECRET_BYTES]
 
     def __enter__(self) -> "SigningKey":
         return self

@@ -23,6 +23,7 @@ class _Lib:
     AC_NONCE_BYTES: int
     AC_TAG_BYTES: int
     AC_HASH_BYTES: int
+    AC_SIGN_SECRET_BYTES: int
     AC_SIGN_SEED_BYTES: int
     AC_GCM_MAX_BYTES: int
     AC_V1_EVENTS: int

@@ -38,6 +38,7 @@ class V1Opener(Opener):
         refuse_nonce_reuse: bool,
     ) -> bytes:
         """The request's envelope. InvalidKeyError: the node's key gives an all-zero shared secret."""
+        _core.require_new(self._native)
         text, length = _core.lend(body, "body")
         out = bytearray(lib.ac_v1_request_max_bytes(length, len(model_json)))  # public all of it: not wiped
         out_len = ffi.new("size_t *")

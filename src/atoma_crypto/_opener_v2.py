@@ -37,6 +37,7 @@ class V2Opener(Opener):
 
     def seal_request(self, body: Buffer, node: PublicKey, metadata: Metadata) -> bytes:
         """The request's envelope. InvalidKeyError: the node's key gives an all-zero shared secret."""
+        _core.require_new(self._native)
         text, length = _core.lend(body, "body")
         suite, public_key = suite_sizes(node.suite), bytes(node)
         model_json = _envelope_v2.write_model(metadata.model)

@@ -28,10 +28,11 @@ class V1Sealer(Sealer):
 
     def open_request(self, envelope: _envelope.RequestEnvelope, key: CData, signing: SigningKey | None) -> bytes:
         """The body of the request; `key` is a secret key's `native`. EnvelopeError, AuthenticationError."""
+        _core.require_new(self._native)
         texts = envelope.ciphertext, envelope.nonce, envelope.salt, envelope.client_public, envelope.node_public
         lent = [_from_buffer(_BYTES, text) for text in (*texts, envelope.body_hash)]  # which the struct does not keep
         members = ffi.new("ac_v1_envelope *", [value for text in lent for value in (text, len(text))])
-        body = Scratch(max(1, lib.ac_base64_decoded_max(len(envelope.ciphertext))))
+        body = Scratch(lib.ac_base64_decoded_max(len(envelope.ciphertext)))
         status = lib.ac_v1_request_open(
             self._native,
             body.ptr,

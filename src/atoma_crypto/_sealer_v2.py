@@ -31,8 +31,9 @@ class V2Sealer(Sealer):
 
     def open_request(self, envelope: RequestEnvelope, key: SecretKey) -> Scratch:
         """The body of the request, not let out yet. EnvelopeError, AuthenticationError."""
+        _core.require_new(self._native)
         metadata, held = _v2.lend_metadata(envelope.metadata)
-        body = Scratch(max(1, lib.ac_base64_decoded_max(len(envelope.ciphertext))))
+        body = Scratch(lib.ac_base64_decoded_max(len(envelope.ciphertext)))
         if key.suite == "X-Wing":
             native, shared = ffi.NULL, key.decapsulate(envelope.enc)
         else:

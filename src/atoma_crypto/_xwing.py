@@ -108,6 +108,11 @@ class DecapsulationKey:
             ffi.buffer(self._x25519.public_key)
         )
 
+    @property
+    def x25519_public(self) -> _core.CData:
+        """The public key of the X25519 half, 32 bytes, where it stands in native memory."""
+        return self._x25519.public_key
+
     def decapsulate(self, enc: bytes) -> bytes:
         """The shared secret of an encapsulated key, 1120 bytes exactly as received; the caller wipes it.
 

@@ -147,6 +147,12 @@ static void refuse_set_up(void) {
   CHECK_STATUS(ac_hpke_setup_shared(&e.sender, 3, 1, shared, NULL, 0), AC_ERR_ARGUMENT);
   CHECK_STATUS(aci_dhkem_encapsulate(shared, enc, small_order, NULL), AC_ERR_KEY);
   CHECK_STATUS(aci_dhkem_decapsulate(shared, small_order, &e.key), AC_ERR_KEY);
+  bytes mixed = bytes_new(2 * AC_X25519_BYTES); /* enc is written before info is read */
+  for (size_t at = 0; at < AC_X25519_BYTES; at++) {
+    CHECK_STATUS(ac_hpke_setup_sender(&e.sender, mixed.at + at, e.key.public_key, mixed.at, AC_X25519_BYTES, NULL),
+                 AC_ERR_OVERLAP);
+  }
+  bytes_free(&mixed);
   CHECK_EQUAL(&e.sender, &before, sizeof before); /* nothing of this has changed anything */
   CHECK(all_zero(shared, sizeof shared));
   for (size_t i = 0; i < sizeof enc; i++) CHECK(enc[i] == 0x77);

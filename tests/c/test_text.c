@@ -23,6 +23,7 @@ static const struct {
     {AC_OK, "{" BOTH ",\"x\":true,\"y\":false,\"z\":null,\"\":\"\",\"n\":0,\"m\":-1,\"o\":1.5,\"p\":1E9}", NULL, NULL},
     {AC_OK, "{" BOTH ",\"x\":{\"y\":1,\"ciphertext\":\"other\"}}", NULL, NULL},
     {AC_OK, "{" BOTH ",\"x\":1,\"x\":2}", NULL, NULL},
+    {AC_OK, "{\"ciphertexts\":\"\",\"nonces\":\"\"," BOTH ",\"response_hash_\":\"aA==\",\"usage2\":{}}", NULL, NULL},
     {AC_OK, "{\"ciphertext\":\"\xff\x01\\u0041\"," N "}", NULL, NULL}, /* its decoder looks at every byte */
     /* as many members as it takes, and one more */
     {AC_OK, "{" BOTH SEVEN SEVEN SEVEN SEVEN "}", NULL, NULL},

@@ -65,6 +65,7 @@ static const struct {
     {AC_PUNT, 0, "{" C USAGE("1", "2", "3 4") "}", 0, {0}},
     /* legal, and more than this reader wants to know */
     {AC_PUNT, 0, "{" C ",\"x\":1}", 0, {0}},
+    {AC_PUNT, 0, "{" C ",\"x\":\"1\"}", 0, {0}}, /* it may stand twice, which this reader would not see */
     {AC_PUNT, 0, "{" C ",\"\\u0066lag\":1}", 0, {0}},
     /* not JSON at all */
     {AC_PUNT, 0, "", 0, {0}},

@@ -61,7 +61,6 @@ SLOW = (
     Lot("gcm differential masks", 60, f"{CIPHERS} ac_util ac_cpu ac_base64 ac_sha256", 37),
     Lot("differential", 300, "ac_gcm_x86 ac_ghash ac_gcm_v ac_gcm_aesni ac_gcm_p"),
 )
-CONTROLS = ("stack", "ct", "python tests/test_core.py")
 WALL = 10  # an idle process is given this many times as much
 
 
@@ -132,6 +131,8 @@ class Checks:
             raise Noticed(f"{what}: no end after {WALL * seconds} s") from None
         if done.returncode in {-9, -24}:
             raise Noticed(f"{what}: no end after {seconds} s of CPU")
+        if what == "python" and done.returncode > 1:  # 1 is a test that failed
+            sys.exit(f"pytest has run nothing:\n{done.stdout}")
         if done.returncode not in good:
             raise Noticed(f"{what}: {last_words(done.stdout)} {done.returncode}")
 
@@ -177,6 +178,7 @@ class Checks:
         known: dict[str, Callable[[], None]] = {
             "stack": lambda: self.stack(csrc),
             "ct": lambda: self.ct(csrc),
+            "proofs": lambda: self.proofs(csrc),
             "python": lambda: self.pytest(csrc, file, rest.split()),
         }
         if kind not in known:
@@ -203,6 +205,14 @@ class Checks:
                 # 4: this watcher has no such backend
                 command = [*watcher, str(program), backend]
                 self.run(f"ct ({name})", command, 300, {"MSAN_OPTIONS": "exit_code=99"}, good=(0, 4))
+
+    def proofs(self, csrc: Path) -> None:
+        """tests/c/proofs' search of the memory, on each backend that it finds; without its controls."""
+        program = self.cache / "proofs" / "memory"
+        for made in program.parent.glob("ac_*.o"):
+            made.unlink()  # the source that one was made of may be older, and another mutant's
+        self.make("tests/c/proofs", csrc, program.parent, program)
+        self.run("proofs", [str(program)], 300, {})
 
     def make(self, directory: str, csrc: Path, out: Path, target: Path) -> None:
         target.unlink(missing_ok=True)  # the copy of csrc/ is younger than what it was made of, or it is not
@@ -242,16 +252,17 @@ class Checks:
                 self.build([CC, *flags, "-c", "-o", str(base / f"{path.stem}.o"), str(path)])
         return source, name
 
-    def control(self, quickly: bool) -> None:
-        """Unchanged, the core passes: else every mutant would be killed by nothing."""
-        passed = self.cache / "control"
-        if passed.exists() and passed.read_text(encoding="ascii") == self.digest:
+    def control(self, quickly: bool, named: Sequence[str]) -> None:
+        """Unchanged, the core passes, what is named too: else every mutant would be killed by nothing."""
+        checks = [] if quickly else sorted(set(named))
+        passed, what = self.cache / "control", repr((self.digest, checks))
+        if passed.exists() and passed.read_text(encoding="ascii") == what:
             return
         try:
             self.run_harness(self.base / "harness", QUICK if quickly else SLOW)
-            for check in () if quickly else CONTROLS:
+            for check in checks:
                 self.named(check, self.csrc, "ac_util.c")
         except Noticed as by:
             sys.exit(f"the core itself does not pass: {by}")
         if not quickly:
-            passed.write_text(self.digest, encoding="ascii")
+            passed.write_text(what, encoding="ascii")

@@ -8,7 +8,7 @@ A list is made of entries:
     file: ac_stream.c
     - if (++sealer->next_nonce[i] != 0) break;
     + if (sealer->next_nonce[i] != 0) break;
-    also: stack, ct, python tests/test_stream.py
+    also: stack, ct, proofs, python tests/test_stream.py
     survives: why no check can notice
 
 Lines with `-` are the old text, which must stand in the file exactly once: a list that no longer fits fails loudly.
@@ -132,7 +132,7 @@ def judge(mutants: list[Mutant], results: dict[str, dict[str, object]], store: P
     kinds = dict.fromkeys(("killed", "explained", "bad"), 0)
     for quickly in (True, False):
         left = [m for m in mutants if m.name not in results or (not quickly and results[m.name]["quickly"])]
-        checks.control(quickly)
+        checks.control(quickly, [check for mutant in mutants for check in mutant.also])
         for mutant in left:
             result = run(mutant, checks, quickly)
             again = quickly and not result["killed"]
