@@ -173,6 +173,9 @@ def test_a_nodes_signature_is_over_a_json_object_and_so_over_no_transaction(stre
         status, raw, _ = asked(plaintext, signing_key=SECRET)
         assert (status, json.loads(raw)["error"]["code"]) == (500, "INTERNAL_ERROR")
     assert asked(b"1")[0] == 200  # what nobody signs is the model's affair
+    with node(ScriptedModel([[Answer(b"1")] if stream else Answer(b"1")]), protocol="v2", signing_key=SECRET) as client:
+        client.lock()
+        assert client.ask(request_body(stream=stream))[1].status_code == 200  # nor is it signed in v2
 
 
 # ---- a thief of a node's key ---------------------------------------------------------------------------------------
