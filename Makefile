@@ -106,6 +106,7 @@ lock:  ## the locks in requirements/, made anew; UPGRADE=1 takes newer releases
 	$(MAKE) -C requirements PYTHON=$(PYTHON) lock
 
 dist: $(STAMP)  ## sdist and wheel, built twice and compared byte for byte, and what they hold
+	rm -rf dist
 	$(BIN)/python .ci/reproduce.py dist
 	$(BIN)/python .ci/check_dist.py dist
 

@@ -89,6 +89,17 @@ def test_a_challenge_that_is_not_answered_lets_no_key_hold_for_long() -> None:
         verifier.verify(shown, offer, challenge=challenge, now=NOW + 1)
 
 
+def test_the_same_evidence_does_for_every_challenge_and_every_end() -> None:
+    """The nonce is of the contract and the key alone: docs/threat-model.md says what a router can do with that."""
+    verifier = NvidiaGpuVerifier(CONTRACT_NONCE, root=gpu_maker().root.der)
+    shown = Evidence("nvidia", packed([device()]))
+    for challenge in (b"", bytes(32), bytes([9]) * 32):
+        for end in (NOW + 60, NOW + HOUR, NOW + DAY):
+            offer = KeyOffer("v2", OFFER.public_key, HOUR, end)
+            assert verifier.verify(shown, offer, challenge=challenge, now=NOW).expires_at == end
+        assert verifier.verify(shown, OFFER, challenge=challenge, now=NOW).expires_at == NOW + 365 * DAY
+
+
 def test_the_root_may_be_left_out() -> None:
     maker = gpu_maker()
     leaf = maker.provisioner.issue("Test GSP FMC")

@@ -100,12 +100,13 @@ def test_requests(protocol: Protocol, pad_to: PadTo, size: int) -> None:
     assert len(pair.request.body) == size
 
 
-def test_lengths_that_are_hidden() -> None:
+@protocols
+def test_lengths_that_are_hidden(protocol: Protocol) -> None:
     """What is the whole point: two plaintexts of one step are told apart by nothing."""
     for plaintexts in ([b"1"], [b"12" * 60]), ([b"{}", b"[]"], [b"[1]" * 20, b"3"]):
         seen = []
         for texts in plaintexts:
-            pair = SessionPair(protocol="v2", node={"pad_to": AUTO}, client={"pad_to": AUTO})
+            pair = SessionPair(protocol=protocol, node={"pad_to": AUTO}, client={"pad_to": AUTO})
             seen.append([len(event) for event in pair.node.seal_chunks(texts).split(b"\n\n")] + [len(pair.envelope)])
         assert seen[0] == seen[1]
 

@@ -179,6 +179,18 @@ def test_memory_stays_flat_on_what_carries_no_chunk(piece: bytes) -> None:
     assert read(client, [b"\n"]).end == ac.EndOfStream(0, None)
 
 
+@pytest.mark.parametrize("piece", [b": keep-alive\n\n", b":\n", b"\r\n", b":", b"id: 1\n\n", b":" * 998])
+def test_nor_does_it_in_v2(piece: bytes) -> None:
+    """Single bytes, too; and the answer behind them all is read."""
+    pair = SessionPair(protocol="v2")
+    pieces = [piece] if piece.endswith(b"\n") else [piece, b"\n", b":", b" "]
+    assert growth(pair.client, pieces, 3000) < 20_000
+    assert read(pair.client, [b"\n", pair.node.seal_chunk(b"{}"), pair.node.finish()]) == (
+        [(b"{}", 0, None)],
+        ac.EndOfStream(1, None),
+    )
+
+
 def test_a_batch_that_changes_while_it_is_read() -> None:
     """It is looked at once: lengths and bytes belong together."""
 

@@ -107,7 +107,7 @@ ROW: Final = "| deny service | **yes** (A12) | **yes** (A12) |\n"
         (ROW, "| deny service | **yes** (A99) | **yes** (A12) |\n", "no such argument: A99"),
         ("* **A20** ", "* **A21** ", "not numbered in order"),
         ("(A19)", "(A18)", "an argument for nothing: A19"),
-        ("::test_statuses`", "::test_statutes`", "no such test: tests/test_exchange.py: test_statutes"),
+        ("::test_a_key_that_gives_no_secret`", "::test_a_key`", "no such test: tests/test_exchange.py: test_a_key"),
         ("`tests/test_exchange.py::", "`tests/test_exchanges.py::", "no such test: tests/test_exchanges.py"),
         ("test_request.c: keys_of_small_order", "test_request.c: keys_of_no_order", "no such test: tests/c"),
         ("test_stack.c: test_stack`", "test_stack.c test_stack`", "no test, no file"),

@@ -153,15 +153,29 @@ def test_who_has_a_token_can_use_up_the_lock_of_another(protocol: Any) -> None:
         assert client.ask(request_body())[1].status_code == 425
 
 
-def test_a_nodes_signature_is_over_a_json_object_and_so_over_no_transaction() -> None:
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_nodes_signature_is_over_a_json_object_and_so_over_no_transaction(stream: bool) -> None:
     """What Sui's wallets sign begins with the number of an intent, which is not that of a brace."""
-    seed = bytes(range(32))
-    with node(ScriptedModel([Answer(b" \n{}")]), signing_key=seed) as client:
-        oracle = OracleClient.lock(client.url, model="scripted")
-        status, raw = oracle.chat(client.url, request_body())
+
+    def asked(plaintext: bytes, **more: Any) -> tuple[int, bytes, OracleClient]:
+        answer = Answer(plaintext)
+        with node(ScriptedModel([[answer] if stream else answer]), **more) as client:
+            oracle = OracleClient.lock(client.url, model="scripted")
+            return *oracle.chat(client.url, request_body(stream=stream), stream=stream), oracle
+
+    for plaintext in (b"{}", b" \t\r\n{}"):
+        status, raw, oracle = asked(plaintext, signing_key=SECRET)
         assert status == 200
-        opened = oracle.open_reply(raw)
-    assert opened.plaintext.lstrip()[:1] == b"{"
+        opened = oracle.open_events(raw)[0] if stream else oracle.open_reply(raw)
+        assert opened.plaintext == plaintext
+        assert opened.members["signature"]
+    for plaintext in (b"\x00\x00\x00 a transaction", b"\x00{}", b" \x00{}", b"\x0b{}", b"[{}]", b'"{"', b"1", b""):
+        status, raw, _ = asked(plaintext, signing_key=SECRET)
+        assert (status, json.loads(raw)["error"]["code"]) == (500, "INTERNAL_ERROR")
+    assert asked(b"1")[0] == 200  # what nobody signs is the model's affair
+    with node(ScriptedModel([[Answer(b"1")] if stream else Answer(b"1")]), protocol="v2", signing_key=SECRET) as client:
+        client.lock()
+        assert client.ask(request_body(stream=stream))[1].status_code == 200  # nor is it signed in v2
 
 
 # ---- a thief of a node's key ---------------------------------------------------------------------------------------

@@ -130,6 +130,26 @@ def test_a_pin_is_for_the_key_whatever_end_a_router_prints(middle: Middle) -> No
         post(middle)
 
 
+def test_of_v1_too_a_key_that_is_not_pinned_gets_nothing() -> None:
+    """The lock reply is signed by nobody, so that only a client that looks at the key notices another."""
+    node, thief = Node(), ac.SecretKey.generate().public_key
+
+    def swapped(passed: Passed) -> Passed:
+        return passed.but(json.dumps(json.loads(passed.body) | {"public_key": thief.to_base64()}).encode())
+
+    with running(node) as url, before(url) as middle:
+        assert post(middle, protocol="v1", verify=node.policy).status_code == 200
+        middle.honest()
+        middle.on_lock = swapped
+        with pytest.raises(ac.AttestationError):
+            post(middle, protocol="v1", verify=node.policy)
+        assert middle.paths == ["/v1/nodes/lock"]
+        middle.paths.clear()
+        assert post(middle, protocol="v1", verify=None).status_code == 400  # of the node: it was sealed for another
+        assert middle.paths == ["/v1/nodes/lock", "/v1/confidential/chat/completions"]
+    assert len(node.seen) == 1
+
+
 def test_a_header_does_not_make_an_answer_verified(middle: Middle) -> None:
     claim = json.dumps({"policy": "tdx", "key": "0" * 64, "until": None})
     middle.on_answer = lambda passed: passed.but(headers={"x-atoma-verified": claim, "set-cookie": "a=b"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
@@ -24,6 +25,8 @@ _log = logging.getLogger("atoma_crypto.server")
 # From this size on sealing takes longer than the way to a worker thread and back.
 _WORKER_BYTES = 64 << 10
 _IMAGES = BY_PLAINTEXT["/v1/images/generations"]
+# What Sui's wallets sign begins with the byte 0: a signature over what begins so would move money.
+_OBJECT = re.compile(rb"[ \t\n\r]*\{")
 _V2_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
 ABORTED = "atoma_crypto.aborted"
 """Stands in the scope of a request whose stream has ended with v2's sealed error, which HTTP takes for a good end."""
@@ -72,6 +75,7 @@ def _aborted(session: ac.NodeSession, refusal: RefusalError) -> bytes | None:
 class Reply:
     """The answer to one request that has been opened, as an ASGI application of a single use.
 
+    `signs`: the session signs what v1 sends, so that nothing is sealed there but what begins as a JSON object does.
     `follow` is put around the model's stream.
     """
 
@@ -83,6 +87,7 @@ class Reply:
         model: Model,
         endpoint: Endpoint,
         counts: Counts,
+        signs: bool,
         follow: Callable[[Stream], Stream],
     ) -> None:
         self._model = model
@@ -92,6 +97,7 @@ class Reply:
         self._counts = counts
         self._follow = follow
         self._v2 = request.protocol == "v2"
+        self._signs = signs and not self._v2
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Send the sealed answer, or an error if there is none; False when a stream broke off after its start."""
@@ -138,7 +144,7 @@ class Reply:
         with _failures():
             answer = await self._model.complete(self._endpoint, self._request.body)
             usage = None if self._endpoint is _IMAGES else self._shown(answer)  # as deployed nodes: images show none
-            seal = partial(self._session.seal_response, answer.plaintext, usage=usage)
+            seal = partial(self._session.seal_response, self._checked(answer), usage=usage)
             return await _seal(seal, len(answer.plaintext))
 
     async def _batches(self) -> AsyncGenerator[bytes, None]:
@@ -175,8 +181,14 @@ class Reply:
             if not runs or shown != usage:
                 runs.append((shown, []))
                 usage = shown
-            runs[-1][1].append(answer.plaintext)
+            runs[-1][1].append(self._checked(answer))
         return runs
+
+    def _checked(self, answer: Answer) -> bytes:
+        """The plaintext, to be sealed and signed. InferenceError: its signature could be over something else."""
+        if self._signs and not _OBJECT.match(answer.plaintext):
+            raise InferenceError
+        return answer.plaintext
 
     def _shown(self, answer: Answer) -> Usage | None:
         """The usage that stands in clear beside this answer: in v2 three numbers, if it has them, and nothing else."""

@@ -14,7 +14,7 @@ Usage: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One JSON text to be sealed as it is: a whole answer, or one chunk of a stream."""
+    """One JSON object, as text to be sealed as it is: a whole answer, or one chunk of a stream."""
 
     plaintext: bytes = field(repr=False)
     usage: Usage | None = None

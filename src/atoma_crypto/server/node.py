@@ -68,12 +68,13 @@ def create_app(
     `evidence` no key is offered, of v1 neither, without evidence of who holds it (docs/attestation.md). The provider is
     called in threads, several at once, and each call may take some seconds.
     `token` is the one bearer token that is accepted; None accepts any. `signing_key` (an Ed25519 key or its 32-byte
-    seed) signs what is sent in v1. `replay_cache` remembers v2's requests: None is that of each key, in memory; where
-    several processes have one key it must be one for them all. `pad_to` pads what is sealed, and `coalesce` joins text
-    of streams. `limits`, if given, hold instead of `max_request_bytes`. With `metrics`, `GET /metrics` answers in
-    Prometheus' text, to `token` only if there is one (extra `server`). `clock` gives seconds and never goes back; locks
-    expire by it. `wall_clock` gives seconds since 1970, by which requests are timely. The application closes `model`
-    when it is shut down; the keys and the replay cache stay the caller's.
+    seed) signs what is sent in v1, where a model's answer that does not begin as a JSON object is then an error.
+    `replay_cache` remembers v2's requests: None is that of each key, in memory; where several processes have one key it
+    must be one for them all. `pad_to` pads what is sealed, and `coalesce` joins text of streams. `limits`, if given,
+    hold instead of `max_request_bytes`. With `metrics`, `GET /metrics` answers in Prometheus' text, to `token` only if
+    there is one (extra `server`). `clock` gives seconds and never goes back; locks expire by it. `wall_clock` gives
+    seconds since 1970, by which requests are timely. The application closes `model` when it is shut down; the keys and
+    the replay cache stay the caller's.
 
     ValueError: a token that is empty or has white space at an end, a limit below 64 bytes or above 2^40, a protocol
     that the key is not for. InvalidKeyError: a seed of another length.
@@ -113,6 +114,7 @@ def create_app(
         LockTable(clock=clock),
         coalesce,
         may_block(replay_cache),
+        signing_key is not None,
     )
 
     @asynccontextmanager
@@ -162,6 +164,7 @@ class _Gate:
     locks: LockTable
     coalesce: Coalesce | None
     waits: bool  # the replay cache may
+    signs: bool
 
     async def opened(self, session: ac.NodeSession, sealed: bytearray) -> tuple[ac.Request, object]:
         """The request, and the model that its body names, if it is one that names any."""
@@ -240,6 +243,7 @@ class _Inference:
                     model=self._gate.model,
                     endpoint=endpoint,
                     counts=self._counts,
+                    signs=self._gate.signs,
                     follow=partial(self._follow, group),
                 )
                 complete = await reply(scope, receive, send)
