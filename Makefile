@@ -28,7 +28,8 @@ SEALING = client core hazmat hpke interop_oracle node stream threads_fork v1 \
 sealing = $(wildcard $(SEALING:%=tests/test_%*.py))
 test-all: test test-c  ## all tests, those that seal and open on every AES backend, and the C harness
 	$(PYTEST) -q -m long
-	for backend in $$($(BIN)/python -c "from atoma_crypto import hazmat; print(*hazmat.aes_backends()[1:])"); do \
+	backends=$$($(BIN)/python -c "from atoma_crypto import hazmat; print(*hazmat.aes_backends()[1:])") || exit 1; \
+	for backend in $$backends; do \
 	  ATOMA_CRYPTO_AES_BACKEND=$$backend $(PYTEST) -q -m "not long" $(sealing) || exit 1; \
 	done
 
