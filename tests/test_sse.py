@@ -95,6 +95,12 @@ def test_the_limit_of_a_piece_that_is_whole_events_is_the_same() -> None:
             Decoder(100).feed(exact * (count - 1) + more)
 
 
+def test_a_byte_order_mark_further_in_is_none() -> None:
+    decoder = Decoder()
+    assert decoder.feed(b"data: 1\n\n") == [b"1"]
+    assert decoder.feed(b"\xef\xbb\xbfdata: 2\r\n\r\n") == []
+
+
 def test_a_line_that_never_ends_is_cut_off_at_the_limit() -> None:
     with pytest.raises(ac.MessageTooLargeError):
         Decoder(100).feed(b":" * 101)

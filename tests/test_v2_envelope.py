@@ -69,7 +69,7 @@ TAKEN: Final[dict[str, list[Any]]] = {
 }
 NUMBERS: Final[list[Any]] = [-1, 2**53, 2**64, 1.0, 1e3, True, "1", [1], {}]
 REFUSED: Final[dict[str, list[Any]]] = {
-    "ciphertext": [..., None, "", 5, "é", base64.b64encode(bytes(15)).decode()],
+    "ciphertext": [..., None, "", 5, "é", *(base64.b64encode(bytes(length)).decode() for length in (13, 14, 15))],
     "enc": [
         *(..., None, "", 5, base64.b64encode(bytes(31)).decode(), GOOD["enc"].rstrip("="), ENC_XWING[:-4], "*" * 44),
         *(" " + GOOD["enc"], GOOD["enc"][:-2] + "9=", GOOD["enc"].replace("A", "-"), GOOD["enc"] + "AAAA", "é" * 44),

@@ -155,7 +155,7 @@ class Worker:
 
 def copy_tree() -> None:
     shutil.rmtree(COPY, ignore_errors=True)
-    for name in ("src", "tests", "docs", "examples"):
+    for name in ("src", "tests", "docs", "examples", "csrc"):
         shutil.copytree(TOP / name, COPY / name, ignore=shutil.ignore_patterns("__pycache__", "mutants", "_native.c"))
     shutil.copy(TOP / "pyproject.toml", COPY)
 
