@@ -103,6 +103,36 @@ def test_a_keyring_of_a_given_key_makes_v2s_keys_and_rotates_them_every_hour() -
         assert second[1].public_key != first[1].public_key
 
 
+@pytest.mark.parametrize("ask", [ac.NodeKeyring.offers, ac.NodeKeyring.candidates])
+def test_a_key_is_replaced_when_its_time_is_over_and_not_before(ask: Callable[[ac.NodeKeyring], Any]) -> None:
+    node = Node()
+
+    def newest() -> ac.PublicKey:
+        return next(offer.public_key for offer in ask(node.keys) if offer.protocol == "v2")
+
+    first = newest()
+    node.go(HOUR - 0.25)
+    assert newest() == first
+    node.go(0.25)
+    assert newest() != first
+
+
+def test_a_clock_that_is_set_back_a_little_adds_nothing() -> None:
+    node = Node()
+    before = [offer.valid_for for offer in node.keys.offers()]
+    node.clock.now -= 0.5
+    assert [offer.valid_for for offer in node.keys.offers()] == before
+
+
+def test_the_wall_clock_ends_a_key_one_second_behind_its_not_after() -> None:
+    node = Node()
+    offer = node.offer()
+    assert offer.not_after is not None
+    for now, same in ((offer.not_after + 0.75, True), (offer.not_after + 1.0, False)):
+        node.wall.now = now
+        assert (node.offer() == offer) is same
+
+
 # ---- not after ------------------------------------------------------------------------------------------------------
 
 
