@@ -104,7 +104,9 @@ def test_a_keyring_of_a_given_key_makes_v2s_keys_and_rotates_them_every_hour() -
 
 
 @pytest.mark.parametrize("ask", [ac.NodeKeyring.offers, ac.NodeKeyring.candidates])
-def test_a_key_is_replaced_when_its_time_is_over_and_not_before(ask: Callable[[ac.NodeKeyring], Any]) -> None:
+def test_a_key_is_replaced_when_its_time_is_over_and_not_before(
+    ask: Callable[[ac.NodeKeyring], tuple[ac.KeyOffer, ...]],
+) -> None:
     node = Node()
 
     def newest() -> ac.PublicKey:
