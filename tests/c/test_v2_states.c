@@ -54,6 +54,43 @@ static void record_limits(void) {
   }
 }
 
+/* A record's usage is read once its output is written: no byte of it may be in there. */
+static void over_usage(void) {
+  enum { PLACES = 64 };
+  uint8_t secret[AC_HASH_BYTES] = {7}, enc[AC_X25519_BYTES] = {8}, sealed[sizeof text - 1 + AC_TAG_BYTES];
+  ac_v2_sealer sealer;
+  ac_v2_opener opener;
+  const v2_exchange x = v2_exchange_make(1);
+  CHECK_STATUS(ac_v2_sealer_init(&sealer, secret, enc, sizeof enc), AC_OK);
+  CHECK_STATUS(ac_v2_opener_init(&opener, secret, enc, sizeof enc, sealer.salt), AC_OK);
+  CHECK_STATUS(ac_v2_record_seal(&sealer, sealed, sizeof sealed, AC_FLAG_MORE, (const uint8_t *)text, sizeof text - 1,
+                                 usage_numbers),
+               AC_OK);
+  v2_exchange y = x;
+  bytes event = v2_seal(&y.sealer, AC_FLAG_MORE, text, usage_numbers);
+  const view c = member(v2_data_of(&event), "ciphertext"), salt = member(v2_data_of(&event), "salt");
+  for (int members = 0; members < 2; members++) {
+    const ac_v2_opener fresh = members ? x.opener : opener;
+    const size_t cap = members ? ac_base64_decoded_max(c.len) : sizeof text - 1;
+    for (size_t at = 0; at <= PLACES + sizeof usage_numbers; at++) {
+      uint64_t place[(2 * PLACES + sizeof usage_numbers) / sizeof(uint64_t)] = {0}, before[sizeof place / sizeof place[0]];
+      uint64_t *const usage = place + PLACES / sizeof *place;
+      uint8_t *const out = (uint8_t *)place + at;
+      const int apart = at + cap <= PLACES || at >= PLACES + sizeof usage_numbers;
+      ac_v2_opener o = fresh;
+      size_t len = 0;
+      memcpy(usage, usage_numbers, sizeof usage_numbers);
+      memcpy(before, place, sizeof place);
+      const int status = members ? ac_v2_sealed_open(&o, out, cap, &len, 1, AC_FLAG_MORE, c.at, c.len, salt.at, salt.len, usage)
+                                 : ac_v2_record_open(&o, out, cap, AC_FLAG_MORE, sealed, sizeof sealed, usage);
+      CHECK_STATUS(status, apart ? AC_OK : AC_ERR_OVERLAP);
+      if (apart) CHECK_EQUAL(out, text, sizeof text - 1);
+      if (!apart) CHECK(memcmp(&o, &fresh, sizeof o) == 0 && memcmp(place, before, sizeof place) == 0);
+    }
+  }
+  bytes_free(&event);
+}
+
 static void nothing_works(ac_v2_opener *opener, const bytes *event) {
   const ac_v2_opener before = *opener;
   uint64_t span[AC_V2_SPAN];
@@ -257,6 +294,7 @@ static void faults(void) {
 
 void test_v2_states(void) {
   record_limits();
+  over_usage();
   states();
   ways();
   event_limit();

@@ -32,7 +32,8 @@ typedef struct reading {
   view stream;
   size_t at, have;  /* consumed, received */
   size_t event;     /* of the model */
-  size_t events;
+  size_t events;    /* of the model, up to what is too large */
+  int rest;         /* what stands behind them */
   const sealed *first, *last;
 } reading;
 
@@ -61,7 +62,7 @@ static const sse_event *next_event(reading *r) {
 static void check_opened(reading *r, view plaintext, view usage) {
   json_object o;
   const sse_event *const e = next_event(r);
-  MUST(e != NULL && e->data.len <= r->opener.sse.max_event_bytes);
+  MUST(e != NULL);
   const sealed *const s = find_sealed(&o, e);
   MUST(s != NULL && same(s->plaintext, plaintext));
   size_t many = 0;
@@ -89,7 +90,7 @@ static void check_failed(reading *r, int status, const uint8_t *in, size_t len) 
   MUST(r->opener.state == AC_STATE_FAILED && r->opener.busy == 0 && all_zero(&r->opener.aes, sizeof r->opener.aes));
   MUST(ac_v1_events_open(&events, in, len) == AC_ERR_STATE && r->opener.state == AC_STATE_FAILED);
   if (status == AC_ERR_TOO_LARGE) {
-    MUST(r->opener.sse.max_event_bytes != SIZE_MAX || r->opener.sse.max_line_bytes != SIZE_MAX);
+    MUST(r->rest == TOO_LARGE && next_event(r) == NULL);
     return;
   }
   const sse_event *const e = next_event(r);
@@ -160,9 +161,8 @@ static int step(reading *r, const plan *p, outcome *o) {
 
 static void run(const ac_v1_opener *fresh, view stream, const plan *p, outcome *o) {
   reading r = {.opener = *fresh, .stream = stream, .have = p->whole ? stream.len : 0};
-  int unfinished = 0;
   memset(o, 0, sizeof *o);
-  r.events = oracle_sse(model, MOST_EVENTS, stream, &unfinished);
+  r.events = oracle_sse(model, MOST_EVENTS, stream, (sse_limits){fresh->sse.max_event_bytes, fresh->sse.max_line_bytes}, &r.rest);
   for (unsigned piece = 0;; piece++) {
     while (step(&r, p, o)) continue;
     if (o->status != AC_OK || r.have == stream.len) break;
@@ -171,7 +171,7 @@ static void run(const ac_v1_opener *fresh, view stream, const plan *p, outcome *
   }
   if (o->status != AC_OK) return;
   o->unfinished = ac_v1_events_unfinished(&r.opener, r.have - r.at);
-  MUST(o->unfinished == unfinished && next_event(&r) == NULL);
+  MUST(o->unfinished == r.rest && next_event(&r) == NULL);
 }
 
 /* Refused for what the caller has done: nothing changes. */

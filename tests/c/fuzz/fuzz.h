@@ -86,8 +86,17 @@ typedef struct sse_event {
   const uint8_t *end; /* behind the line end of its blank line; a CR that ends it may have a LF behind it */
 } sse_event;
 
-/* The complete events; *unfinished: something stands behind them. */
-size_t oracle_sse(sse_event *events, size_t most, view stream, int *unfinished);
+typedef struct sse_limits {
+  size_t event, line; /* bytes; of a line that is no data */
+} sse_limits;
+
+extern const sse_limits no_limits;
+
+/* What stands behind the complete events. */
+enum { NOTHING = 0, UNFINISHED = 1, TOO_LARGE = 2 };
+
+/* The complete events, up to the first byte that is one too many. */
+size_t oracle_sse(sse_event *events, size_t most, view stream, sse_limits limits, int *rest);
 
 /* ---- the exchange: made once, copied for each input ---- */
 

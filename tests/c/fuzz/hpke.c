@@ -1,4 +1,4 @@
-/* SHA-256 in any pieces, HKDF of any lengths, HPKE's contexts as a machine, and the schedules that they stand on: against
+/* SHA-256 in any pieces by either compression, HKDF of any lengths, HPKE's contexts as a machine, and the schedules that they stand on: against
  * libsodium's SHA-256 and HMAC, and against the other end. */
 #include "fuzz.h"
 
@@ -7,13 +7,19 @@
 enum { MOST_HKDF = 255 * AC_HASH_BYTES };
 
 static ac_secret_key key;
+static aci_sha256_compress compressions[2]; /* what is chosen here, and where there are no instructions for it */
 static uint8_t ephemeral[32] = {11};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
   static const uint8_t secret[AC_X25519_BYTES] = {12};
   (void)argc;
   (void)argv;
+  MUST(ac_cpu_mask("sha") == AC_OK);
   fuzz_init();
+  compressions[1] = aci_sha256_chosen;
+  MUST(ac_cpu_mask("") == AC_OK);
+  fuzz_init();
+  compressions[0] = aci_sha256_chosen;
   MUST(ac_secret_key_from_bytes(&key, secret) == AC_OK);
   return 0;
 }
@@ -240,7 +246,9 @@ static void contexts(tape *t) {
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len) {
   tape t = {in, len};
   arena_reset();
-  switch (take(&t) % 4) {
+  const uint8_t how = take(&t);
+  aci_sha256_chosen = compressions[how >> 7];
+  switch (how % 4) {
     case 0: hash(&t); break;
     case 1: derive(&t); break;
     default: contexts(&t); break;

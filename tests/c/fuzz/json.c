@@ -93,10 +93,10 @@ static void read_plain(view stream) {
   aci_v1_members m1, again1;
   aci_v2_members again2;
   aci_text ciphertext = {NULL, 0};
-  int unfinished = 0;
+  int rest = NOTHING;
   size_t len = aci_v1_read_plain_event(&m1, in, stream.len);
   if (len != 0 && decodes(&m1.ciphertext) && decodes(&m1.nonce) && decodes(&m1.response_hash)) {
-    MUST(len <= stream.len && oracle_sse(events, 1, (view){in, len}, &unfinished) == 1 && !unfinished);
+    MUST(len <= stream.len && oracle_sse(events, 1, (view){in, len}, no_limits, &rest) == 1 && rest == NOTHING);
     MUST(events[0].data_lines == 1 && events[0].end == in + len);
     MUST(same(events[0].data, (view){in + BEFORE, len - BEFORE - BEHIND}));
     check_v1(&m1, events[0].data, 1);
@@ -105,7 +105,7 @@ static void read_plain(view stream) {
   }
   len = aci_v2_read_plain_event(&ciphertext, in, stream.len);
   if (len != 0 && decodes(&ciphertext)) {
-    MUST(len <= stream.len && oracle_sse(events, 1, (view){in, len}, &unfinished) == 1 && !unfinished);
+    MUST(len <= stream.len && oracle_sse(events, 1, (view){in, len}, no_limits, &rest) == 1 && rest == NOTHING);
     MUST(events[0].data_lines == 1 && events[0].end == in + len);
     MUST(aci_v2_read_members(&again2, events[0].data.at, events[0].data.len) == AC_OK);
     MUST(again2.ciphertext.at == ciphertext.at && again2.ciphertext.len == ciphertext.len);

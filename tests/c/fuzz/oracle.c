@@ -214,31 +214,42 @@ int json_number(const json_member *member, uint64_t *number_value) {
 
 /* ---- event streams ---- */
 
-size_t oracle_sse(sse_event *events, size_t most, view stream, int *unfinished) {
+const sse_limits no_limits = {SIZE_MAX, SIZE_MAX};
+
+size_t oracle_sse(sse_event *events, size_t most, view stream, sse_limits limits, int *rest) {
+  static const char mark[3] = "\xef\xbb\xbf";
   const uint8_t *at = stream.at, *const end = stream.at + stream.len;
   size_t count = 0;
   sse_event event = {{NULL, 0}, 0, NULL};
   int fields = 0;
-  if (stream.len >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0) at += 3;
-  for (;;) {
+  *rest = stream.len != 0 ? UNFINISHED : NOTHING;
+  if (stream.len < sizeof mark && (stream.len == 0 || memcmp(at, mark, stream.len) == 0)) return 0; /* not begun yet */
+  if (stream.len >= sizeof mark && memcmp(at, mark, sizeof mark) == 0) at += sizeof mark;
+  for (const uint8_t *begin = at;;) {
     const uint8_t *const line = at;
     while (at < end && *at != '\r' && *at != '\n') at++;
-    if (at == end) {
-      *unfinished = fields || at != line;
+    const size_t len = (size_t)(at - line);
+    const int is_data = len >= 4 && memcmp(line, "data", 4) == 0 && (len == 4 || line[4] == ':');
+    const int may_be_data = is_data || (len < 4 && memcmp(line, "data", len) == 0); /* so it is said of a whole line, too */
+    if ((size_t)(at - begin) > limits.event || (len > limits.line && !may_be_data)) {
+      *rest = TOO_LARGE;
       return count;
     }
-    const size_t len = (size_t)(at - line);
+    if (at == end) {
+      *rest = fields || at != line ? UNFINISHED : NOTHING;
+      return count;
+    }
     at += *at == '\r' && at + 1 < end && at[1] == '\n' ? 2 : 1;
     if (len == 0) { /* dispatch */
       event.end = at;
       if (event.data_lines != 0 && count < most) events[count++] = event;
       event = (sse_event){{NULL, 0}, 0, NULL};
       fields = 0;
-      continue;
+    } else if (line[0] != ':') {
+      fields = 1;
     }
-    if (line[0] == ':') continue;
-    fields = 1;
-    if (len >= 4 && memcmp(line, "data", 4) == 0 && (len == 4 || line[4] == ':')) {
+    if (!fields) begin = at; /* comments alone are passed over */
+    if (is_data) {
       size_t skip = len == 4 ? 4 : 5;
       if (skip < len && line[skip] == ' ') skip++;
       if (event.data_lines++ == 0) event.data = (view){line + skip, len - skip};

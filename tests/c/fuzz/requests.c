@@ -2,6 +2,9 @@
  * sealed for this node is opened; what a sealer has written is JSON, and a node opens it. */
 #include "fuzz.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 enum { MOST = 1024 };
 
 static const exchange *x;
@@ -160,17 +163,39 @@ static uint8_t *take_out(tape *t, view in, size_t cap, int *overlaps) {
   return *overlaps ? (uint8_t *)(uintptr_t)(in.at + how % in.len) : room(cap);
 }
 
-/* What a node makes of it. */
+/* Where there is none, v2 says so, and v1 does not speak of it. */
+static void check_number(const json_object *o, const char *name, uint32_t has, uint64_t number, int v2) {
+  char want[24];
+  const int len = snprintf(want, sizeof want, "%" PRIu64, number);
+  const json_member *const m = json_find(o, name, NULL);
+  MUST(len > 0 && (m != NULL || (!has && !v2)));
+  if (m != NULL) MUST(has ? m->kind == '0' && same(m->value, view_of(want)) : v2 && m->kind == 'n');
+}
+
+static void check_text(const json_object *o, const char *name, view want) {
+  const json_member *const m = json_find(o, name, NULL);
+  MUST(m != NULL && m->kind == '"' && !m->escaped && same(m->value, want));
+}
+
+/* Each member says what the caller has said, and a node opens it. */
 static void check_sealed(view json, view text, view model, int v2, const ac_v2_metadata *m, int big) {
   json_object o;
   size_t len = 0, enc_len = 0;
-  MUST(oracle_json(&o, json));
+  MUST(oracle_json(&o, json) && o.count == (v2 ? 10u : 9u + m->has_num_compute_units));
+  check_number(&o, "stack_small_id", m->has_stack_small_id, m->stack_small_id, v2);
+  check_number(&o, "num_compute_units", m->has_num_compute_units, m->num_compute_units, v2);
   const json_member *const name = json_find(&o, "model_name", NULL), *const stream = json_find(&o, "stream", NULL);
   MUST(name != NULL && same((view){name->value.at - 1, name->value.len + 2}, model));
   MUST(stream != NULL && stream->kind == (m->stream ? 't' : 'f'));
   const view c = member_text(json, "ciphertext");
   uint8_t *const out = room(ac_base64_decoded_max(c.len));
   if (v2) {
+    uint8_t key_id[12];
+    check_number(&o, "sent_at", 1, m->sent_at, 1);
+    check_number(&o, "v", 1, 2, 1);
+    check_text(&o, "endpoint", (view){m->endpoint, m->endpoint_len});
+    check_text(&o, "key_id", (view){key_id, oracle_base64_encode(key_id, v2_key_id, sizeof v2_key_id)});
+    MUST(same((view){model.at + 1, model.len - 2}, (view){m->model, m->model_len})); /* what is sealed is what is shown */
     ac_v2_sealer sealer;
     const view enc_text = member_text(json, "enc");
     uint8_t *const enc = room(ac_base64_decoded_max(enc_text.len));
@@ -231,12 +256,9 @@ static void seal_v1(tape *t) {
     return;
   }
   MUST(len <= in.need && untouched(in.out + in.need, in.cap - in.need) && opener.state == AC_STATE_READY);
-  const ac_v2_metadata m = {.stream = how >> 3 & 1};
+  const ac_v2_metadata m = {.stack_small_id = stack, .has_stack_small_id = 1, .num_compute_units = units,
+                            .has_num_compute_units = how >> 2 & 1, .stream = how >> 3 & 1};
   check_sealed((view){in.out, len}, in.text, in.model, 0, &m, 0);
-  const view number = member_text((view){in.out, len}, "stack_small_id");
-  uint64_t got = 0;
-  for (size_t i = 0; i < number.len; i++) got = got * 10 + (uint64_t)(number.at[i] - '0');
-  MUST(number.len != 0 && got == stack);
 }
 
 static void seal_v2(tape *t) {
@@ -253,6 +275,8 @@ static void seal_v2(tape *t) {
   if (calls < 16) m.stream = calls;
   if (calls >= 16 && calls < 24) m.endpoint = (const uint8_t *)"v1/chat/\"completions";
   inputs in = take_inputs(t);
+  m.model = in.model.at + 1; /* without its quotes */
+  m.model_len = in.model.len - 2;
   in.need = ac_v2_request_max_bytes(in.body_len, in.model.len, big ? sizeof big_enc : AC_X25519_BYTES);
   take_room(t, &in);
   ac_v2_opener opener, before;

@@ -5,7 +5,8 @@
     run.py merge BIN 0 TARGET...           what reaches more lines goes from the corpora that have grown into the tree
 
 One line for each target, and one for the sum, which also goes into .cache/fuzz/log. A crash leaves its input in
-.cache/fuzz/crashes, and makes the exit status 1; the other targets still run.
+.cache/fuzz/crashes, and makes the exit status 1; the other targets still run. What it was is printed too, and the input
+in hex: `xxd -r -p` makes a file of that again, for the target to be called with.
 """
 
 import json
@@ -21,8 +22,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[2]
 CACHE = TOP / ".cache" / "fuzz"
-# The longest input. A byte of a tape stands for a whole event or message; the others are read as they are.
-LONGEST = {"base64": 192, "json": 256, "gcm": 48, "events_v1": 160, "events_v2": 160, "requests": 160}
+# The longest input. A byte of a tape stands for a whole event or message; the others are read as they are, and a whole
+# event of v1 is to be among them.
+LONGEST = {"base64": 192, "json": 700, "gcm": 48, "events_v1": 160, "events_v2": 160, "requests": 160}
+MOST_LINES, LONGEST_LINE, LONGEST_CRASH = 30, 200, 4096  # of what is printed of a crash
+FAILURE = re.compile(r"^\w+\.c:\d+: .*|ERROR: \w+: .*|.*runtime error: .*", re.MULTILINE)
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=0:quarantine_size_mb=16:detect_leaks=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -41,6 +45,8 @@ def seeds(target: str) -> Path:
         events += [record["event"] for entry in v2 for record in entry.get("records", []) if "event" in record]
         texts = [v1["response"]["envelope"], *(event[6:].rstrip() for event in events)]
         for i, raw in enumerate([b"\x02" + event.encode() for event in events] + [b"\x03" + t.encode() for t in texts]):
+            if len(raw) > LONGEST[target]:  # libFuzzer would cut it, and it would be JSON no more
+                sys.exit(f"a seed of {target} has {len(raw)} bytes, more than {LONGEST[target]}")
             (place / f"vector-{i}").write_bytes(raw)
     return place
 
@@ -67,6 +73,18 @@ def libfuzzer(binary: Path, *arguments: str) -> tuple[int, str]:
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def crash(text: str) -> str:
+    """What was wrong, where, and with which input: where the log is all that is left, as in CI, that is enough."""
+    failure = FAILURE.search(text)
+    lines = text[failure.start() :].splitlines()[:MOST_LINES] if failure else text.splitlines()[-MOST_LINES:]
+    lines = [line[:LONGEST_LINE] for line in lines]
+    for name in re.findall(r"Test unit written to (\S+)", text):
+        raw = Path(name).read_bytes()
+        cut = f", the first {LONGEST_CRASH}" if len(raw) > LONGEST_CRASH else ""
+        lines += [f"{Path(name).name}, {len(raw)} bytes{cut}:", raw[:LONGEST_CRASH].hex()]
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def number(pattern: str, text: str) -> int:
@@ -97,7 +115,7 @@ def run(target: str, binary: Path, seconds: int) -> tuple[int, str, bool]:
     line = f"{target:10} {executions:>11,} executions {rate:>8,.0f}/s {edges:>5} edges {inputs:>5} inputs"
     if status != 0:
         (crashes / f"{target}.log").write_text(text, encoding="utf-8")
-        line += f"  FAILED: see {(crashes / target).relative_to(TOP)}.log"
+        line += f"  FAILED: see {(crashes / target).relative_to(TOP)}.log\n{crash(text)}"
     return executions, line, status == 0
 
 

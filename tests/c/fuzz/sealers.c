@@ -110,8 +110,8 @@ static void v1_check_events(v1 *m, const call *c, const uint8_t *plaintext, int 
   MUST(events.count == c->count && events.consumed == c->need && events.out_len == c->plaintext_len);
   MUST(same((view){out, events.out_len}, (view){plaintext, c->plaintext_len}));
   sse_event found[MOST_COUNT];
-  int unfinished = 0;
-  MUST(oracle_sse(found, MOST_COUNT, (view){c->out, c->need}, &unfinished) == c->count && !unfinished);
+  int rest = UNFINISHED;
+  MUST(oracle_sse(found, MOST_COUNT, (view){c->out, c->need}, no_limits, &rest) == c->count && rest == NOTHING);
   for (size_t i = 0; i < c->count; i++) {
     const size_t *const span = events.spans + AC_V1_SPAN * i;
     keep_nonce(m, found[i].data);
