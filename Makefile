@@ -74,7 +74,7 @@ fuzz: $(STAMP)  ## every parser and every object that remembers, under libFuzzer
 	$(MAKE) -C tests/c/fuzz PYTHON=$(abspath $(BIN)/python) FUZZ_SECONDS=$(FUZZ_SECONDS) check
 	$(MAKE) -C tests/fuzz PYTHON=$(abspath $(BIN)/python) FUZZ_SECONDS=$(FUZZ_SECONDS) check
 
-fuzz-controls: $(STAMP)  ## each target finds the fault that is planted for it
+fuzz-controls: $(STAMP)  ## each target finds the faults that are planted for it
 	$(MAKE) -C tests/c/fuzz PYTHON=$(abspath $(BIN)/python) controls
 	$(MAKE) -C tests/fuzz PYTHON=$(abspath $(BIN)/python) controls
 
