@@ -88,6 +88,17 @@ def test_a_number_that_is_too_long_is_refused_or_read() -> None:
         assert str(exc) == "it is not JSON"  # noqa: PT017 - one of two is right
 
 
+def test_in_a_message_only_what_is_known_has_to_be_a_number_of_ours() -> None:
+    for value in ("9" * 10_000, "-" + "9" * 10_000, "-0", "1e" + "9" * 10_000):
+        unknown = json.dumps(REQUEST)[:-1] + f',"x":{value}}}'
+        assert read_request(unknown.encode()).stack_small_id == 42
+        known = unknown.replace("42", "43").replace('"stack_small_id": 43', f'"stack_small_id": {value}')
+        with pytest.raises(ac.EnvelopeError, match="stack_small_id"):
+            read_request(known.encode())
+        sealed = json.dumps(SEALED)[:-1] + f',"x":{value}}}'
+        assert read_sealed(sealed, "it", ac.FramingError) == read_sealed(json.dumps(SEALED), "it", ac.FramingError)
+
+
 def test_members_come_in_order_and_twice() -> None:
     raw = b'{"b":{"x":1,"x":2},"a":[{"b":0}],"b":null}'
     assert load_members(raw, "it", ac.EnvelopeError) == (

@@ -12,6 +12,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -126,6 +127,41 @@ def test_other_threads_take_chunks_at_any_point_of_a_call(usage: Any, before: in
             str(ac.Chunk(b"%d" % i, i, usage)) for i in range(before, 3)
         )
     assert taken
+
+
+def test_another_thread_seals_at_any_point_of_an_abort() -> None:
+    """What was sealed before it can be read, and then the abort: as an event, or as an object if it is all there is."""
+    forms: set[bool] = set()
+    for at in count(1):
+        pair = SessionPair(protocol="v2")
+        given: list[bytes] = []
+
+        def seal(pair: SessionPair = pair, given: list[bytes] = given) -> None:
+            with suppress(ac.LocalProtocolError):  # too late
+                given.append(pair.node._sealer.event(b"x", None))  # as a thread that the session has let through
+
+        with Meanwhile(at, seal) as meanwhile:
+            aborted = pair.node.abort("CODE", "text", 500)
+        if meanwhile.left > 0:
+            break
+        forms.add(aborted.startswith(b"data: "))
+        if given:
+            pair.client.receive_data(given[0] + aborted)
+            assert pair.client.next_event() == (b"x", 0, None)
+        with pytest.raises(ac.RemoteAbortError, match="CODE"):
+            _ = pair.client.next_event() if given else pair.client.open_response(aborted)
+    assert forms == {True, False}
+
+
+def test_what_else_is_wrong_with_an_abort_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = SessionPair(protocol="v2").node
+
+    def refuse(*_: object) -> bytes:
+        raise ValueError("too long")
+
+    monkeypatch.setattr(type(node._sealer), "_object", refuse)
+    with pytest.raises(ValueError, match="too long"):
+        node.abort("CODE", "text", 500)
 
 
 def test_one_thread_closes_while_others_read() -> None:

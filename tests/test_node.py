@@ -11,6 +11,7 @@ import pytest
 
 import atoma_crypto as ac
 from atoma_crypto import _core
+from atoma_crypto._state import State
 from helpers import REPLY_BODY, STREAM_BODY, USAGE, SessionPair, member, native, new_client, new_node, node_key, read
 
 KINDS: Final = (bytes, bytearray, memoryview)
@@ -180,6 +181,39 @@ def test_usage_of_a_wrong_kind_leaves_the_session_usable(usage: Any, error: type
     with pytest.raises(error):
         reply.node.seal_response(b"x", usage)
     assert reply.client.open_response(reply.node.seal_response(b"x", {})) == b"x"
+
+
+class Opening(dict[str, int]):
+    """Usage that opens the session's request while it is written, as another thread could."""
+
+    def __init__(self, node: ac.NodeSession, envelope: bytes) -> None:
+        super().__init__(USAGE)
+        self._node, self._envelope = node, envelope
+
+    def keys(self) -> Any:
+        if self._node._state is State.IDLE:
+            self._node.open_request(self._envelope)
+        return super().keys()
+
+    def __iter__(self) -> Any:
+        return iter(self.keys())
+
+
+@pytest.mark.parametrize("protocols", [("v1", "v2"), ("v2", "v1")])
+@pytest.mark.parametrize("method", ["seal_chunk", "seal_chunks", "finish", "seal_response"])
+def test_usage_that_was_written_before_the_protocol_was_known_is_refused(method: str, protocols: Any) -> None:
+    whole = method == "seal_response"
+    client, node = new_client(protocol=protocols[1]), new_node(protocols=protocols)
+    usage = Opening(node, client.seal_request(REPLY_BODY if whole else STREAM_BODY, stream=not whole))
+    plaintext = [] if method == "finish" else [[b"x"]] if method == "seal_chunks" else [b"x"]
+    with pytest.raises(ac.LocalProtocolError) as caught:
+        getattr(node, method)(*plaintext, usage)
+    assert type(caught.value) is ac.LocalProtocolError
+    if whole:  # nothing was spent
+        assert client.open_response(node.seal_response(b"answer", USAGE)) == b"answer"
+    else:
+        client.receive_data(node.seal_chunk(b"x", USAGE) + node.finish())
+        assert client.next_event() == (b"x", 0, USAGE)
 
 
 def test_usage_stands_in_clear() -> None:

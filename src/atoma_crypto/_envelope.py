@@ -26,9 +26,13 @@ def _bound(text: bytes | str, what: str, error: type[Exception]) -> None:
 
 # An object as the pairs that it is written as, so that members that stand twice are seen; an array stays a list.
 _PAIRS: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant)
-# The same for messages of ours, in which no number is less than 0: Python would read -0 as 0.
+_MAX_DIGITS: Final = len(str(_U64_MAX))
+# The same for messages of ours. An integer that no member of ours can be is -1 there, whatever it is: Python would read
+# -0 as 0, and long ones slowly, or not at all, though the members that nobody knows may hold them.
 _MESSAGE: Final = json.JSONDecoder(
-    object_pairs_hook=tuple, parse_constant=_no_constant, parse_int=lambda text: -1 if text == "-0" else int(text)
+    object_pairs_hook=tuple,
+    parse_constant=_no_constant,
+    parse_int=lambda text: -1 if text[0] == "-" or len(text) > _MAX_DIGITS else int(text),
 )
 _PLAIN: Final = json.JSONDecoder(parse_constant=_no_constant)
 

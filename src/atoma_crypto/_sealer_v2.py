@@ -80,9 +80,14 @@ class V2Sealer(Sealer):
 
     def abort(self, plaintext: bytes) -> bytes:
         """The sealed error: an event, or the one object if nothing was sealed before."""
-        if self._native.begun:
-            return self._last(self._one(plaintext, len(plaintext), (_ABORT, ffi.NULL)))
-        return self._last(self._object(_ABORT, plaintext, len(plaintext), ffi.NULL))
+        if not self._native.begun:
+            try:
+                return self._last(self._object(_ABORT, plaintext, len(plaintext), ffi.NULL))
+            except ValueError:
+                if not self._native.begun:
+                    raise
+            # a thread that needs no lock has sealed the first event meanwhile, and the core has refused an object
+        return self._last(self._one(plaintext, len(plaintext), (_ABORT, ffi.NULL)))
 
     def _object(self, flag: int, text: CData, length: int, usage: CData) -> bytes:
         place = self._place(lib.ac_v2_object_bytes(length, flag, usage))

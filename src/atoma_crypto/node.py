@@ -18,6 +18,7 @@ from ._errors import (
 from ._events import Limits, Request
 from ._keys import SecretKey, SigningKey, suite_sizes
 from ._padding import PadTo, check_pad_to, pad_record
+from ._sealer import Shown
 from ._sealer_v1 import V1Sealer
 from ._sealer_v2 import V2Sealer
 from ._state import NODE, Clock, Session, State, require_protocol
@@ -177,9 +178,11 @@ class NodeSession(Session):
 
     def seal_response(self, body: Buffer, usage: Usage | None = None) -> bytes:
         """The JSON object that answers a request which is not a stream. `usage` is shown in clear, for billing."""
-        shown = None if usage is None else self._sealer.shown(usage)
+        sealer = self._sealer
+        shown = None if usage is None else sealer.shown(usage)
         self._begin("seal_response")
         try:
+            self._require_same(sealer, shown)
             raw = self._sealer.reply(pad_record(body, self._pad_to), shown)
             self._step("seal_response")
             self._sealer.close()
@@ -190,6 +193,11 @@ class NodeSession(Session):
             self._end()
         return raw
 
+    def _require_same(self, sealer: V1Sealer | V2Sealer, shown: Shown | None) -> None:
+        """The usage was written before anything was begun, for a protocol that may have been another's."""
+        if shown is not None and sealer is not self._sealer:
+            raise LocalProtocolError("the request was opened only meanwhile: its protocol was not known yet")
+
     def seal_chunk(self, plaintext: Buffer, usage: Usage | None = None) -> bytes:
         """One finished SSE event. `usage` is shown in clear, for billing. Each event has a nonce of its own.
 
@@ -197,13 +205,14 @@ class NodeSession(Session):
         ValueError: the event would be longer than `limits.max_event_bytes`, or in v2 the plaintext is empty.
         LimitExceededError: 2^32 chunks or 2^36 bytes were sealed.
         """
-        shown = None if usage is None else self._sealer.shown(usage)
+        sealer = self._sealer  # once: one that open_request replaces meanwhile refuses
+        shown = None if usage is None else sealer.shown(usage)
         if self._inside or "seal_chunk" not in self._allowed:
             self._require("seal_chunk")
         try:
             if self._pad_to is not None:
                 plaintext = pad_record(plaintext, self._pad_to)
-            return self._sealer.event(plaintext, shown)
+            return sealer.event(plaintext, shown)
         except BaseException as exc:
             self._judge(exc)
             if type(exc) is LocalProtocolError:  # the core had been closed: by another thread, which is to be named
@@ -214,13 +223,14 @@ class NodeSession(Session):
         """Events for all of them, or for none, joined, in one native call; each shows `usage`. Errors as for one."""
         if type(plaintexts) is not list:
             plaintexts = self._listed(plaintexts)
-        shown = None if usage is None else self._sealer.shown(usage)
+        sealer = self._sealer  # as above
+        shown = None if usage is None else sealer.shown(usage)
         if self._inside or "seal_chunk" not in self._allowed:
             self._require("seal_chunk")
         try:
             if self._pad_to is not None:
                 plaintexts = [pad_record(plaintext, self._pad_to) for plaintext in plaintexts]
-            return self._sealer.events(plaintexts, shown)
+            return sealer.events(plaintexts, shown)
         except BaseException as exc:
             self._judge(exc)
             if type(exc) is LocalProtocolError:  # as above
@@ -245,9 +255,11 @@ class NodeSession(Session):
 
         v1's wire has no end: b"", and `usage` must have gone with a chunk (LocalProtocolError).
         """
-        shown = None if usage is None else self._sealer.shown(usage)
+        sealer = self._sealer
+        shown = None if usage is None else sealer.shown(usage)
         self._begin("finish")
         try:
+            self._require_same(sealer, shown)
             event = self._sealer.finish(shown)  # which a seal_chunk in another thread refuses
             self._step("finish")
         except BaseException as exc:

@@ -1,6 +1,6 @@
 """Run with interposed.c preloaded: what each thing allocates natively, and who does it. Prints JSON.
 
-counted.py CONTROL        the library built of control.c
+counted.py CONTROL WAY...     the library built of control.c, and its ways to allocate
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -58,10 +59,13 @@ def calls_of(protocol: Protocol) -> dict[str, Callable[[], object]]:
     }
 
 
-def main(control_path: str) -> None:
+def main(control_path: str, *ways: str) -> None:
     control = ctypes.CDLL(control_path)
-    control.control_allocate.restype = ctypes.c_void_p
-    told = {"control": counted(lambda: control.control_allocate(64))}
+    told = {}
+    for way in ways:
+        allocate = control[f"control_{way}"]
+        allocate.argtypes, allocate.restype = [ctypes.c_size_t], ctypes.c_void_p
+        told[f"control {way}"] = counted(partial(allocate, 64))
     protocols: tuple[Protocol, ...] = ("v1", "v2")
     for protocol in protocols:
         told |= {f"{protocol} {name}": counted(call) for name, call in calls_of(protocol).items()}
@@ -69,4 +73,4 @@ def main(control_path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
