@@ -16,7 +16,8 @@ import pytest
 
 import atoma_crypto as ac
 from atoma_crypto import hazmat
-from faulty_lives import LIVES, Life
+from faulty_life import Life
+from faulty_lives import LIVES
 from helpers import REPLY_BODY, new_client, node_key
 from programs import run_program
 from threads import run
