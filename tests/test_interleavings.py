@@ -128,6 +128,10 @@ def test_an_opener_whose_close_was_refused_can_be_closed_later(pair: SessionPair
     with pytest.raises(ac.ConcurrentUseError):
         opener.close()
     opener._native.busy = 0
+    assert opener.take()  # another thread reads
+    with pytest.raises(ac.ConcurrentUseError):
+        opener.close()
+    opener.give()
     opener.close()
     assert opener._closed
 

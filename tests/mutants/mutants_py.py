@@ -56,7 +56,7 @@ MODULES = {
     "_opener": "test_stream test_v2_streams test_client test_v2_client test_interleavings test_stream_limits "
     "test_v2_answers",
     "_sealer_v1": "test_stream test_node",
-    "_sealer_v2": "test_v2_streams test_v2_node test_v2_answers",
+    "_sealer_v2": "test_v2_streams test_v2_node test_v2_answers test_free_threading",
     "_sealer": "test_stream test_v2_streams test_node test_v2_node test_v2_answers test_stream_limits",
     "_v2": "test_v2_client test_v2_node test_v2_records",
     "_envelope": "test_envelope test_client test_node",
