@@ -156,6 +156,14 @@ static void v1(void) {
 
 /* ---- HPKE and v2 ---- */
 
+static void search_for_exporter(const char *name, const char *as_key, const uint8_t exporter[AC_HASH_BYTES]) {
+  const aci_bytes part = {exporter, AC_HASH_BYTES};
+  aci_hmac_key key;
+  search_for(name, exporter, AC_HASH_BYTES);
+  aci_hmac_key_init(&key, &part, 1);
+  search_for(as_key, &key, sizeof key);
+}
+
 static void v2_suite(uint32_t suite, const uint8_t shared[AC_HASH_BYTES], const char *name) {
   ac_aes256gcm aes;
   aci_hmac_key shared_key;
@@ -167,10 +175,10 @@ static void v2_suite(uint32_t suite, const uint8_t shared[AC_HASH_BYTES], const 
   search_for("HPKE's shared secret as a key of HMAC", &shared_key, sizeof shared_key);
   must(aci_hpke_schedule(&aes, base, exporter, suite, shared, wire.info, INFO));
   search_for_expanded("HPKE's expanded key", &aes);
-  search_for("HPKE's exporter secret", exporter, sizeof exporter);
+  search_for_exporter("HPKE's exporter secret", "HPKE's exporter secret as a key of HMAC", exporter);
   must(aci_hpke_schedule(&aes, base, exporter, suite, shared, request_info, sizeof request_info));
   search_for_expanded("v2's expanded key of a request", &aes);
-  search_for("v2's exporter secret", exporter, sizeof exporter);
+  search_for_exporter("v2's exporter secret", "v2's exporter secret as a key of HMAC", exporter);
   must(aci_v2_request_schedule(&aes, base, response, suite, shared, v2_key_id));
   search_for("v2's response secret", response, sizeof response);
   if (suite == AC_SUITE_X25519) memcpy(in.response, response, sizeof response);
