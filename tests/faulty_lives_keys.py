@@ -97,7 +97,8 @@ class SigningKey(Life):
         assert oracle.verify_sui_signature(member(raw, "signature"), oracle.body_hash(b"answer")) == public
 
     def do_native(self) -> None:
-        assert bytes(ffi.buffer(self.one.native.secret)) == SEED + self.public
+        native = self.one.native  # held: another thread may close
+        assert bytes(ffi.buffer(native.secret)) == SEED + self.public
         self._signs(self.one, self.public)
 
     def do_public_key(self) -> None:
