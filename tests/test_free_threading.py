@@ -153,6 +153,26 @@ def test_another_thread_seals_at_any_point_of_an_abort() -> None:
     assert forms == {True, False}
 
 
+def test_an_event_that_came_just_before_an_abort_is_followed_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above at one point, without a tracer, which would hide the lines from the one that measures coverage."""
+    pair = SessionPair(protocol="v2")
+    kind: Any = type(pair.node._sealer)
+    given: list[bytes] = []
+    seal_object = kind._object
+
+    def sealed_first(sealer: Any, *rest: Any) -> bytes:
+        given.append(sealer.event(b"x", None))
+        raw: bytes = seal_object(sealer, *rest)
+        return raw
+
+    monkeypatch.setattr(kind, "_object", sealed_first)
+    aborted = pair.node.abort("CODE", "text", 500)
+    pair.client.receive_data(given[0] + aborted)
+    assert pair.client.next_event() == (b"x", 0, None)
+    with pytest.raises(ac.RemoteAbortError, match="CODE"):
+        pair.client.next_event()
+
+
 def test_what_else_is_wrong_with_an_abort_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     node = SessionPair(protocol="v2").node
 
