@@ -20,14 +20,13 @@ def child(tests: list[str], seconds: int) -> int:
     import pytest
 
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    signal.alarm(
-        2 * seconds
-    )  # one that only waits; pytest's own clock, which would take it for a failure, stands still
+    signal.alarm(2 * seconds)  # one that only waits
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
     options = ["-q", "-x", "-m", "not long", "-p", "no:benchmark", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    options += ["-o", "timeout=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # they were imported
+    options += ["-o", "timeout=0"]  # pytest's own clock would make a failure of one that waits
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # they were imported
     return int(pytest.main([*options, *tests]))
 
 
