@@ -12,14 +12,14 @@ Pair = tuple[ac.ClientSession, ac.NodeSession]
 BODY = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "x" * 240}]}).encode()
 BATCH = 32
 MANY = 640
-SIZE = 300
-TEXT = bytes(32 + i % 90 for i in range(SIZE))
+TEXT = bytes(32 + i % 90 for i in range(300))
 NODES = {
     suite: (ac.SecretKey.generate(suite), ac.MemoryReplayCache(capacity=1 << 24, fresh_key=True))
     for suite in ("X25519", "X-Wing")
 }
 
 suites = pytest.mark.parametrize("name", NODES)
+size = pytest.mark.parametrize("size", [len(TEXT)])  # v1's events of this size run just before
 
 
 @pytest.fixture
@@ -52,20 +52,23 @@ def who(name: str) -> str:
     return "atoma-crypto, v2" if name == "X25519" else f"atoma-crypto, v2 with {name}"
 
 
-def test_seal_one(run: Run, pair: Pair) -> None:
+@size
+def test_seal_one(run: Run, pair: Pair, size: int) -> None:
     client, node = pair
     assert opened(client, node.seal_chunk(TEXT)) == [TEXT]
-    run(f"seal {SIZE}", "atoma-crypto, v2", lambda: node.seal_chunk(TEXT))
+    run(f"seal {size}", "atoma-crypto, v2", lambda: node.seal_chunk(TEXT))
 
 
-def test_seal_many(run: Run, pair: Pair) -> None:
+@size
+def test_seal_many(run: Run, pair: Pair, size: int) -> None:
     client, node = pair
     texts = [TEXT] * BATCH
     assert opened(client, node.seal_chunks(texts)) == texts
-    run(f"seal {SIZE}", "atoma-crypto, v2, 32 to a call", lambda: node.seal_chunks(texts), per=BATCH)
+    run(f"seal {size}", "atoma-crypto, v2, 32 to a call", lambda: node.seal_chunks(texts), per=BATCH)
 
 
-def test_open_one(run: Run, pair: Pair) -> None:
+@size
+def test_open_one(run: Run, pair: Pair, size: int) -> None:
     client, node = pair
     assert opened(client, node.seal_chunk(TEXT)) == [TEXT]
 
@@ -75,10 +78,11 @@ def test_open_one(run: Run, pair: Pair) -> None:
             client.next_event()
 
     fresh = lambda: [node.seal_chunk(TEXT) for _ in range(MANY)]  # noqa: E731 - shorter so
-    run(f"open {SIZE}", "atoma-crypto, v2", open_each, per=MANY, fresh=fresh)
+    run(f"open {size}", "atoma-crypto, v2", open_each, per=MANY, fresh=fresh)
 
 
-def test_open_many(run: Run, pair: Pair) -> None:
+@size
+def test_open_many(run: Run, pair: Pair, size: int) -> None:
     client, node = pair
     texts = [TEXT] * BATCH
     assert opened(client, node.seal_chunks(texts)) == texts
@@ -90,7 +94,7 @@ def test_open_many(run: Run, pair: Pair) -> None:
                 pass
 
     fresh = lambda: [node.seal_chunks(texts) for _ in range(MANY // BATCH)]  # noqa: E731 - shorter so
-    run(f"open {SIZE}", "atoma-crypto, v2, 32 received at once", open_all, per=MANY, fresh=fresh)
+    run(f"open {size}", "atoma-crypto, v2, 32 received at once", open_all, per=MANY, fresh=fresh)
 
 
 @suites

@@ -17,9 +17,9 @@ ROUNDS = 21
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Who does the same thing runs one after the other: a machine that slows down does so for all of them."""
 
-    def same(item: pytest.Function) -> tuple[str, str, bool]:
+    def same(item: pytest.Function) -> tuple[str, bool, str]:
         values = item.callspec.params if hasattr(item, "callspec") else {}
-        return item.path.name, str(values.get("size", values.get("name", ""))), "open" in item.name
+        return str(values.get("size", values.get("name", ""))), "open" in item.name, item.path.name
 
     items.sort(key=same)  # type: ignore[arg-type] # all of them are functions
 
