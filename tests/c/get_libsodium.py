@@ -1,4 +1,4 @@
-"""Build the libsodium that PyNaCl bundles, from the sdist of the PyNaCl that is installed, into a directory.
+"""Build the libsodium that PyNaCl bundles, from the sdist of the PyNaCl that is pinned, into a directory.
 
     get_libsodium.py DIRECTORY CFLAGS [HOST]
 
@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
+LOCK = Path(__file__).resolve().parents[2] / "requirements" / "dev.txt"
 # What configure compiles is instrumented too, and leaks are none of its business. What make was told is not for
 # libsodium's own makefile.
 ENVIRONMENT = {
@@ -58,13 +58,22 @@ def make_at_once(log: Path, source: Path, built: Path, cflags: str, host: str) -
     shutil.rmtree(objects)
 
 
+def fetch(log: Path, place: Path) -> None:
+    """The sdist, if the lock names its hash. pip asks it for its metadata, with the setuptools of the lock."""
+    pin = re.search(r"^pynacl==.*(\\\n.*)+$", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
+    if pin is None:
+        sys.exit(f"{LOCK.name} pins no pynacl")
+    (place / "pin.txt").write_text(pin[0], encoding="utf-8")
+    pip = (sys.executable, "-m", "pip", "download", "--require-hashes", "--disable-pip-version-check", "--no-deps")
+    run(log, place, *pip, "--no-binary", "pynacl", "--no-build-isolation", "-r", "pin.txt")
+
+
 def build(target: Path, cflags: str, host: str | None = None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="libsodium-build-") as name:
         place = Path(name)
         log = place / "log"
-        pip = (sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps")
-        run(log, place, *pip, "--no-binary", "pynacl", f"pynacl=={version('pynacl')}")
+        fetch(log, place)
         with tarfile.open(next(place.glob("*.tar.gz"))) as sdist:
             sdist.extractall(place, filter="data")
         source = next(place.glob("*/src/libsodium"))
