@@ -9,7 +9,8 @@ mutant that survives must be explained in python/MODULE.txt:
     + what the mutant makes of it; further such lines may follow
     survives: why no test can notice
 
-An explanation of what does not survive, or is no mutant, is an error: the lists must not rot.
+A line that stands in the module more than once is given with its place among its likes: `- return False (2 of 2)`. An
+explanation of what does not survive, or is no mutant, is an error: the lists must not rot.
 
 Not every mutant that cosmic-ray knows is made. OPERATORS says which: of each comparison its negation and its neighbour,
 of each arithmetic operation one other, numbers by one up and down, conditions, `and` and `or`, truth values, loops,
@@ -112,10 +113,12 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
 
 
 def difference(old: str, new: str) -> tuple[str, str]:
-    """The line that differs, before and after: a mutant changes one."""
-    before, after = old.splitlines(), new.splitlines()
-    pairs = [(a.strip(), b.strip()) for a, b in zip(before, after, strict=False) if a != b]
-    return pairs[0] if pairs else (before[-1], after[-1])
+    """The line that differs, before (and which of its likes it is) and after: a mutant changes one."""
+    before, after = ([line.strip() for line in text.splitlines()] for text in (old, new))
+    at = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), -1)
+    line, likes = before[at], [i for i, like in enumerate(before) if like == before[at]]
+    which = f" ({likes.index(at % len(before)) + 1} of {len(likes)})" if len(likes) > 1 else ""
+    return line + which, after[at]
 
 
 def explanations(module: str) -> dict[tuple[str, str], str]:
