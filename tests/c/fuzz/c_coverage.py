@@ -7,6 +7,7 @@ not explain, and for an explanation of a line that is reached after all.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,9 +49,11 @@ def compile_all(sodium: Path, targets: list[str]) -> list[Path]:
 
 def lines_reached(programs: list[Path]) -> dict[str, dict[int, int]]:
     """File, line, how often."""
-    call("llvm-profdata-14", "merge", "-sparse", "-o", "all.profdata", *(f"{p.name}.profraw" for p in programs))
+    version = call("clang", "-dumpversion").partition(".")[0]
+    profdata, cov = (shutil.which(f"{name}-{version}") or name for name in ("llvm-profdata", "llvm-cov"))
+    call(profdata, "merge", "-sparse", "-o", "all.profdata", *(f"{p.name}.profraw" for p in programs))
     others = [f"-object={program}" for program in programs[1:]]
-    report = call("llvm-cov-14", "export", "-format=lcov", "-instr-profile=all.profdata", str(programs[0]), *others)
+    report = call(cov, "export", "-format=lcov", "-instr-profile=all.profdata", str(programs[0]), *others)
     files: dict[str, dict[int, int]] = {}
     name = ""
     for line in report.splitlines():
