@@ -16,10 +16,10 @@ TOOLS: Final = ".cache/tools/bin/"
 LOCKED_TOOLS: Final = (ROOT / "requirements" / "tools.txt").read_text(encoding="utf-8")
 
 
-def rows(page: str) -> list[list[str]]:
-    """The cells of each row, but for headings and the lines below them."""
-    found = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
-    return [cells for cells in found if cells[0] != "claim" and not set(cells[0]) <= {"-", " ", "|"}]
+def rows(page: str, first: str = "claim") -> list[list[str]]:
+    """The cells of each row of the tables whose heading begins so, but for headings and the lines below them."""
+    tables = re.findall(rf"^\| {first} \|.*\n\|[-: |]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    return [line.strip("| ").split(" | ") for table in tables for line in table.splitlines()]
 
 
 def wrong(command: str) -> list[str]:
@@ -67,6 +67,28 @@ def test_every_row_has_three_cells() -> None:
     for cells in rows(PAGE):
         assert len(cells) == 3, cells
         assert all(cells), cells
+
+
+def test_each_table_is_looked_at() -> None:
+    lines = [line for line in PAGE.splitlines() if line.startswith("|")]
+    tables = [line for line in lines if re.fullmatch(r"\|[-: |]+", line)]
+    assert len(rows(PAGE)) + len(rows(PAGE, "target")) == len(lines) - 2 * len(tables)
+
+
+def test_each_fuzz_target_has_its_row() -> None:
+    told = rows(PAGE, "target")
+    for cells in told:
+        names, executions = re.findall(r"`(\w+)`", cells[0]), cells[-1].split(", ")
+        assert len(names) == len(executions)
+        assert all(float(each) > 0 for each in executions)
+    targets: list[str] = []
+    for folder in ("tests/c/fuzz", "tests/fuzz"):
+        (line,) = re.findall(
+            r"^TARGETS :?= (.*)$", (ROOT / folder / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+        )
+        targets += line.split()
+    assert len(set(targets)) == len(targets)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(cells[0] for cells in told))) == sorted(targets)
 
 
 @pytest.mark.parametrize("row", rows(PAGE), ids=lambda row: row[0][:40])
