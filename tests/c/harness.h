@@ -83,7 +83,7 @@ typedef enum primitive {
 } primitive;
 
 typedef enum fault_kind {
-  REFUSES, /* returns -1, and has done nothing */
+  REFUSES, /* returns -1, half way: X25519 and AES leave something in their output */
   LIES,    /* returns 0, one bit of its output is wrong */
   IS_ZERO  /* returns 0, its output is zero */
 } fault_kind;

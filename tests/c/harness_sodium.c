@@ -88,7 +88,10 @@ static int aes_encrypt(unsigned char *c, unsigned long long *c_len, unsigned cha
                        unsigned char *ad, unsigned long long ad_len, unsigned char *nsec, unsigned char *npub,
                        unsigned char *k) {
   const int strike = strikes(IN_ENCRYPT);
-  if (strike == REFUSES + 1) return -1;
+  if (strike == REFUSES + 1) {
+    if (m_len != 0) memmove(c, m, (size_t)m_len); /* as above, before anything was encrypted */
+    return -1;
+  }
   const int status = crypto_aead_aes256gcm_encrypt(c, c_len, m, m_len, ad, ad_len, nsec, npub, k);
   return status != 0 ? -1 : spoil(strike, c, (size_t)m_len + AC_TAG_BYTES);
 }
@@ -97,8 +100,8 @@ static int aes_decrypt(unsigned char *m, unsigned long long *m_len, unsigned cha
                        unsigned long long c_len, unsigned char *ad, unsigned long long ad_len, unsigned char *npub,
                        unsigned char *k) {
   const int strike = strikes(IN_DECRYPT);
-  if (strike == REFUSES + 1) return -1;
   const int status = crypto_aead_aes256gcm_decrypt(m, m_len, nsec, c, c_len, ad, ad_len, npub, k);
+  if (strike == REFUSES + 1) return -1; /* and the plaintext is there already */
   return status != 0 ? -1 : spoil(strike, m, c_len > AC_TAG_BYTES ? (size_t)c_len - AC_TAG_BYTES : 1);
 }
 

@@ -59,32 +59,63 @@ static int open_v2(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_t *o
   return status >= AC_ONE ? AC_OK : (int)status;
 }
 
-/* The first event, then a batch that ends the stream; and before each the same with a tag that is wrong. */
+/* The first message in `json`, its members as another parser hands them over. */
+static int open_members_v2(ac_v2_opener *opener, uint8_t *out, size_t out_cap, size_t *out_len, const uint8_t *json,
+                           size_t json_len, int event, uint32_t flag, const uint64_t *usage) {
+  size_t text_len = 0, salt_len = 0;
+  const uint8_t *const text = member(&text_len, json, json_len, "ciphertext");
+  const uint8_t *const salt = opener->keyed ? NULL : member(&salt_len, json, json_len, "salt");
+  return ac_v2_sealed_open(opener, out, out_cap, out_len, event, flag, text, text_len, salt, salt_len, usage);
+}
+
+enum { FIRST, PLAIN, LAST, STEPS };
+
+/* The first event, which shows the salt; then plain ones, of flag AC_FLAG_MORE and without usage, as all but two of a
+ * stream are; then a batch that shows its usage and ends the stream. Before each the same with a tag that is wrong, and
+ * the first of each from its members. */
 static void stream_v2(uint32_t suite, size_t len) {
   static uint8_t texts[3 * TEXT], events[3 * ROOM], sent[3 * ROOM], opened[3 * TEXT + 64];
-  ac_v2_opener opener, refused;
+  ac_v2_opener opener, other;
   ac_v2_sealer sealer;
   size_t opened_len = 0, events_len = 0, text_len = 0;
-  const size_t lens[3] = {len, 1, len / 2};
+  const size_t lens[3] = {len, 1, len / 2 + 1}, all = len + 1 + len / 2 + 1;
   start_v2(&opener, &sealer, suite, len, 1);
-  for (int last = 0; last < 2; last++) {
-    const size_t total = last ? len + 1 + len / 2 : len;
+  for (int step = FIRST; step < STEPS; step++) {
+    const size_t total = step == FIRST ? len : all;
+    const uint64_t *const usage = step == LAST ? numbers : NULL;
+    const uint32_t flag = step == LAST ? AC_FLAG_END : AC_FLAG_MORE;
     fill_secret(texts, total);
-    if (last) {
-      MUST(ac_v2_events_seal(&sealer, events, sizeof events, &events_len, texts, total, lens, 3, AC_FLAG_END, numbers) == AC_OK);
-    } else {
+    if (step == FIRST) {
       const int64_t written = ac_v2_event_seal(&sealer, events, sizeof events, texts, total);
       MUST(written > 0);
       events_len = (size_t)written;
+    } else {
+      MUST(ac_v2_events_seal(&sealer, events, sizeof events, &events_len, texts, total, lens, 3, flag, usage) == AC_OK);
     }
     memcpy(sent, events, events_len);
     const uint8_t *const text = member(&text_len, events, events_len, "ciphertext");
-    refused = opener;
     spoil(text, text_len);
-    MUST(open_v2(&refused, opened, sizeof opened, &opened_len, events, events_len) == AC_ERR_AUTH);
+    other = opener;
+    MUST(open_v2(&other, opened, sizeof opened, &opened_len, events, events_len) == AC_ERR_AUTH);
+    other = opener;
+    MUST(open_members_v2(&other, opened, sizeof opened, &opened_len, events, events_len, 1, AC_FLAG_MORE, usage) == AC_ERR_AUTH);
     memcpy(events, sent, events_len);
+    other = opener;
+    MUST(open_members_v2(&other, opened, sizeof opened, &opened_len, events, events_len, 1, AC_FLAG_MORE, usage) == AC_OK);
+    MUST(opened_len == len && same(opened, texts, len));
+    if (step != FIRST) { /* a forgery behind a good one is left for the next call: that one's plaintext is there */
+      const uint8_t *const second = memchr(events, '\n', events_len);
+      const size_t left = events_len - (size_t)(second - events);
+      const uint8_t *const second_text = member(&text_len, second, left, "ciphertext");
+      spoil(second_text, text_len);
+      other = opener;
+      secret(texts, len);
+      MUST(open_v2(&other, opened, sizeof opened, &opened_len, events, events_len) == AC_OK && opened_len == len);
+      memcpy(events, sent, events_len);
+    }
+    secret(texts, total); /* for the next way */
     MUST(open_v2(&opener, opened, sizeof opened, &opened_len, events, events_len) == AC_OK);
-    MUST(opened_len == total && same(opened, texts, total) && opener.ended == (uint32_t)last);
+    MUST(opened_len == total && same(opened, texts, total) && opener.ended == (uint32_t)(step == LAST));
   }
   MUST(ac_v2_opener_close(&opener) == AC_OK && ac_v2_sealer_close(&sealer) == AC_OK);
 }
@@ -92,14 +123,20 @@ static void stream_v2(uint32_t suite, size_t len) {
 static void object_v2(uint32_t suite, size_t len) {
   static uint8_t text[TEXT], object[ROOM], opened[ROOM];
   uint64_t span[AC_V2_SPAN];
-  ac_v2_opener opener;
+  ac_v2_opener opener, other;
   ac_v2_sealer sealer;
   size_t object_len = 0, opened_len = 0;
   start_v2(&opener, &sealer, suite, len, 0);
   fill_secret(text, len);
   MUST(ac_v2_object_seal(&sealer, object, sizeof object, &object_len, AC_FLAG_WHOLE, text, len, numbers) == AC_OK);
+  other = opener;
+  MUST(open_members_v2(&other, opened, sizeof opened, &opened_len, object, object_len, 0, AC_FLAG_WHOLE, numbers) == AC_OK);
+  MUST(opened_len == len && same(opened, text, len));
+  secret(text, len); /* for the next way */
   MUST(ac_v2_object_open(&opener, opened, sizeof opened, &opened_len, span, object, object_len) == AC_OK);
   MUST(opened_len == len && same(opened, text, len));
+  ac_v2_opener_wipe(&opener);
+  ac_v2_sealer_wipe(&sealer);
 }
 
 /* For embedders: what HPKE exported comes from outside. */

@@ -3,7 +3,20 @@
 
 int status;
 unsigned wrong;
+size_t text_len;
 size_t out_len;
+
+int act_is_for(const act *a, unsigned backend) {
+  return (a->in != IN_ENCRYPT && a->in != IN_DECRYPT) || strcmp(ac_aes_backend_name(backend), "sodium") == 0;
+}
+
+void act_begin(const act *a) {
+  bring();
+  wrong = a->wrong;
+  text_len = wrong & TOO_LONG ? SIZE_MAX : a->len != 0 ? a->len : TEXT;
+  status = AC_PUNT - 99;
+  fault_plant(a->in, REFUSES, a->after);
+}
 
 bytes spoiled(const bytes *text) {
   static uint8_t room_for_it[4 * TEXT]; /* nothing here is to allocate */
@@ -21,6 +34,15 @@ bytes spoiled(const bytes *text) {
 }
 
 size_t room(void) { return wrong & NO_ROOM ? 1 : sizeof out; }
+
+uint8_t *place(const void *input) { return wrong & OVERLAPS ? (uint8_t *)(uintptr_t)input + 1 : out; }
+
+void hinder(uint32_t *state, uint32_t *busy) {
+  if (wrong & CLOSED) *state = AC_STATE_CLOSED;
+  if (wrong & BUSY) *busy = aci_generation() + 1; /* as aci_enter() marks it */
+}
+
+void unhinder(uint32_t *busy) { *busy = 0; }
 
 static const uint8_t zero[AC_V2_MAX_ENC_BYTES];
 

@@ -89,9 +89,7 @@ static const act controls[] = {ACT(takes, AC_OK), ACT(gives, AC_OK), ACT(takes_z
 /* ---- the count ---- */
 
 static size_t counted_by(const act *a, int *bad) {
-  bring();
-  wrong = a->wrong;
-  fault_plant(a->in, REFUSES, a->after);
+  act_begin(a);
   memset(&object, 0, sizeof object);
   const size_t before = counted;
   a->run();
@@ -106,12 +104,14 @@ static size_t counted_by(const act *a, int *bad) {
 }
 
 static int run_all(size_t *calls) {
+  const unsigned backend = ac_aes_backend_default();
   const act *const all[] = {acts_of_primitives, acts_of_v1, acts_of_v2};
   int bad = 0;
   plant();
-  *calls = 0;
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-    for (const act *a = all[i]; a->name != NULL; a++, ++*calls) {
+    for (const act *a = all[i]; a->name != NULL; a++) {
+      if (!act_is_for(a, backend)) continue;
+      ++*calls;
       const size_t found = counted_by(a, &bad);
       if (found != 0) printf("%s, to end with %d: %zu allocations\n", a->name, a->want, found);
       bad |= found != 0;
@@ -129,6 +129,6 @@ int main(void) {
     printf("%s was not counted\n", controls[i].name);
     bad = 1;
   }
-  printf("no allocation in %zu calls on %zu backends\n", calls, backends);
+  printf("no allocation in %zu calls, on %zu backends in all\n", calls, backends);
   return bad || backends < 2;
 }

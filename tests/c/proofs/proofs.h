@@ -18,7 +18,8 @@ void own_stack_clear(void);
 
 /* ---- planted.c: what there is to find ---- */
 
-enum { TEXT = 700, INFO = 24 };
+/* The text is longer than two groups of blocks of each AES backend. */
+enum { TEXT = 1500, INFO = 24 };
 
 /* What the caller brings, secret, and wipes by itself. */
 typedef struct brought {
@@ -35,8 +36,10 @@ typedef struct brought {
 typedef struct wires {
   uint8_t node_public[AC_X25519_BYTES], client_public[AC_X25519_BYTES];
   uint8_t nonce[AC_NONCE_BYTES], salt[AC_V2_SALT_BYTES], xwing_enc[AC_V2_MAX_ENC_BYTES], info[INFO];
-  uint8_t sealed[TEXT + AC_TAG_BYTES], hpke_sealed[TEXT + AC_TAG_BYTES], record[TEXT + AC_TAG_BYTES];
-  bytes v1_request, v1_event, v1_reply, v2_request, v2_xwing_request, v2_event, v2_object;
+  uint8_t hpke_sealed[TEXT + AC_TAG_BYTES], record[TEXT + AC_TAG_BYTES];
+  bytes v1_request, v1_event, v1_next, v1_reply; /* the second event shows its usage, the first none */
+  bytes v2_request, v2_xwing_request, v2_object;
+  bytes v2_event, v2_next, v2_last; /* one after the other: with the salt, plain, and the end with its usage */
 } wires;
 
 /* What the core keeps secrets in: to be clean by its own wiping. */
@@ -54,11 +57,12 @@ typedef struct objects {
 extern brought in;
 extern wires wire;
 extern objects object;
+extern const uint64_t v2_usage[AC_V2_USAGE];
 extern uint8_t out[4 * TEXT]; /* what a call gives: plaintext perhaps, where it succeeds */
 
 int start(const char *aes_backend); /* libsodium and the core */
-/* Run something on each AES backend of this CPU, and say on how many. It says how many calls that were; `bad` gathers its
- * verdicts. */
+/* Run something on each AES backend of this CPU, and say on how many; and once more as on a CPU that has next to nothing.
+ * It adds up how many calls that were; `bad` gathers its verdicts. */
 size_t on_each_backend(int (*run)(size_t *calls), size_t *calls, int *bad);
 void queue_random(const void *p, size_t len); /* the next random bytes, in place of any that are left over */
 /* Draw all of it anew for the AES backend in use, derive what follows of it, and look for that from now on. */
