@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import cryptography_vectors
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import mlkem
 import atoma_crypto as ac
 import reference_hpke
 from atoma_crypto import _xwing
+from atoma_crypto._core import ffi, lib
 from helpers import decapsulated, encapsulated, tamper
 from test_keys import LOW_ORDER
 from test_secrets import chain
@@ -137,6 +139,35 @@ def test_an_all_zero_result_of_x25519_is_refused_at_both_ends(point: bytes) -> N
         with pytest.raises(ac.AuthenticationError) as caught:
             decapsulated(key, enc[:-32] + end)
         assert len(list(chain(caught.value))) == 1
+
+
+def test_each_half_alone_goes_into_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its shared secret is changed by one bit, each in turn, and nothing else is: neither what was sent nor a key."""
+    key = key_of()
+    ml_kem, sk_x = reference_hpke.xwing_parts(SEED)
+    shared, enc = encapsulated(bytes(key.public_key))
+    ss_m, ss_x = ml_kem.decapsulate(enc[:1088]), reference_hpke.x25519(sk_x, enc[1088:])
+    public = enc[1088:], bytes(key.public_key)[-32:]
+    assert decapsulated(key, enc) == reference_hpke.xwing_combine(ss_m, ss_x, *public) == shared
+    found = {shared}
+    for bit in range(256):
+        other = tamper(ss_m, bit)
+        with monkeypatch.context() as patch:
+            patch.setattr(key.native, "_mlkem", SimpleNamespace(decapsulate=lambda _, bit=bit: tamper(ss_m, bit)))
+            found.add(decapsulated(key, enc))
+        assert reference_hpke.xwing_combine(other, ss_x, *public) in found
+    for bit in range(256):
+        other = tamper(ss_x, bit)
+
+        def x25519(at: Any, _secret: object, _public: object, other: bytes = other) -> int:
+            ffi.memmove(at, other, 32)
+            return 0
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_xwing, "lib", SimpleNamespace(ac_x25519=x25519, AC_ERR_KEY=lib.AC_ERR_KEY))
+            found.add(decapsulated(key, enc))
+        assert reference_hpke.xwing_combine(ss_m, other, *public) in found
+    assert len(found) == 1 + 2 * 256
 
 
 def test_what_x25519_takes_for_the_same_is_not_the_same() -> None:
