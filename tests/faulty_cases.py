@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 import atoma_crypto as ac
 from atoma_crypto import hazmat
 from atoma_crypto._state import State
-from atoma_crypto._typing import Protocol
-from helpers import REPLY_BODY, STREAM_BODY, USAGE, SessionPair, member, new_client, node_key, punted
+from atoma_crypto._typing import Protocol, Suite
+from helpers import REPLY_BODY, STREAM_BODY, USAGE, SessionPair, member, new_client, new_node, node_key, punted
 from interrupting import Session, key_is_gone
 
 
@@ -116,12 +116,12 @@ def answering(protocol: Protocol) -> Case:
     return Case(lambda: pair.node.seal_response(b'{"answer":1}', USAGE), check, pair.node.close, pair.node)
 
 
-def opening_request(protocol: Protocol, body: bytes = REPLY_BODY) -> Case:
+def opening_request(protocol: Protocol, body: bytes = REPLY_BODY, suite: Suite = "X25519") -> Case:
     """In v2, of all who are given one request, one answers."""
     store = ac.MemoryReplayCache(fresh_key=True)
-    client = new_client(protocol=protocol)
+    client = new_client(protocol=protocol, suite=suite)
     envelope = client.seal_request(body, stream=False)
-    nodes = [ac.NodeSession(node_key(), replay_cache=store) for _ in range(3)]
+    nodes = [new_node(suite=suite, replay_cache=store) for _ in range(3)]
 
     def opens(node: ac.NodeSession) -> bool:
         try:
@@ -154,8 +154,8 @@ def opening_request(protocol: Protocol, body: bytes = REPLY_BODY) -> Case:
 # ---- a client's session ---------------------------------------------------------------------------------------------
 
 
-def requesting(protocol: Protocol, body: bytes = STREAM_BODY) -> Case:
-    client = new_client(protocol=protocol)
+def requesting(protocol: Protocol, body: bytes = STREAM_BODY, suite: Suite = "X25519") -> Case:
+    client = new_client(protocol=protocol, suite=suite)
 
     def call() -> bytes:
         return client.seal_request(body, stream=True)
@@ -164,7 +164,7 @@ def requesting(protocol: Protocol, body: bytes = STREAM_BODY) -> Case:
         envelope = given if given is not None else fail_or(call, client)
         if envelope is None:
             return
-        node = ac.NodeSession(node_key())
+        node = new_node(suite=suite)
         assert node.open_request(envelope).body == body
         client.receive_data(node.seal_chunk(b"x"))
         assert client.next_event() == (b"x", 0, None)
@@ -358,6 +358,27 @@ def making(make: Callable[[], Any], use: Callable[[Any], object]) -> Case:
     return Case(call, check, lambda: [one.close() for one in made if hasattr(one, "close")])
 
 
+def hpke_setup(end: str, suite: Suite) -> Case:
+    """A context is set up whole or not at all."""
+    key, info = node_key(suite), b"info"
+    public = bytes(key.public_key)
+    enc, sender = hazmat.hpke_setup_sender(public, info, suite=suite)
+    sealed = sender.seal(b"1")
+
+    def recipient_of(enc: bytes) -> hazmat.HPKEContext:
+        return hazmat.hpke_setup_recipient(enc, key, info, suite=suite)
+
+    def sends(made: tuple[bytes, hazmat.HPKEContext]) -> None:
+        assert recipient_of(made[0]).open(made[1].seal(b"2")) == b"2"
+
+    def receives(made: hazmat.HPKEContext) -> None:
+        assert made.open(sealed) == b"1"
+
+    if end == "sender":
+        return making(lambda: hazmat.hpke_setup_sender(public, info, suite=suite), sends)
+    return making(lambda: recipient_of(enc), receives)
+
+
 def exchange_with(key: ac.SecretKey, protocol: Protocol) -> None:
     client = ac.ClientSession(key.public_key, model="m", stack_small_id=1, protocol=protocol)
     node = ac.NodeSession(key)
@@ -421,6 +442,19 @@ CASES: Final[dict[str, Callable[[], Case]]] = {
     "Opener.open": partial(records, "open"),
     "HPKEContext.seal": partial(hpke, "seal"),
     "HPKEContext.export": partial(hpke, "export"),
+    **{
+        f"hpke_setup_{end}, {suite}": partial(hpke_setup, end, suite)
+        for end in ("sender", "recipient")
+        for suite in ("X25519", "X-Wing")
+    },
+    "X-Wing seal_request": partial(requesting, "v2", suite="X-Wing"),
+    "X-Wing open_request": partial(opening_request, "v2", suite="X-Wing"),
+    "X-Wing SecretKey.generate": partial(
+        making, lambda: ac.SecretKey.generate("X-Wing"), lambda key: exchange_with(key, "v2")
+    ),
+    "X-Wing SecretKey.from_bytes": partial(
+        making, lambda: ac.SecretKey.from_bytes(bytes(32), "X-Wing"), lambda key: key.public_key
+    ),
     "AES256GCM": partial(making, lambda: hazmat.AES256GCM(bytes(32)), lambda aes: aes.seal(bytes(12), b"x")),
     "SigningKey.generate": partial(making, ac.SigningKey.generate, lambda key: key.public_key),
     "SecretKey.from_bytes": partial(making, lambda: ac.SecretKey.from_bytes(bytes(32)), lambda key: key.public_key),

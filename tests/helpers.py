@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import atoma_crypto as ac
-from atoma_crypto._core import ffi
+from atoma_crypto import _xwing
+from atoma_crypto._core import Scratch, ffi
 from atoma_crypto._state import State
 from atoma_crypto._typing import Protocol, Suite, Usage
 from atoma_crypto.client import ClientSession
@@ -40,6 +41,19 @@ def new_client(*, suite: Suite = "X25519", **options: Any) -> ClientSession:
 
 def new_node(*, suite: Suite = "X25519", **options: Any) -> ac.NodeSession:
     return ac.NodeSession(node_key(suite), **options)
+
+
+def encapsulated(public: bytes) -> tuple[bytes, bytes]:
+    """X-Wing's shared secret, and the encapsulated key."""
+    shared = Scratch(_xwing.SHARED_BYTES)
+    enc = _xwing.encapsulate(public, shared)
+    return bytes(shared.view), enc
+
+
+def decapsulated(key: ac.SecretKey | _xwing.DecapsulationKey, enc: bytes) -> bytes:
+    shared = Scratch(_xwing.SHARED_BYTES)
+    key.decapsulate(enc, shared)
+    return bytes(shared.view)
 
 
 class SessionPair:

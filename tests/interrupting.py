@@ -12,17 +12,17 @@ from typing import Any, Final
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto import _state, client, node
+from atoma_crypto import _state, _xwing, client, node
 from atoma_crypto._core import ffi
-from atoma_crypto._typing import Protocol
+from atoma_crypto._typing import Protocol, Suite
 from helpers import USAGE, SessionPair, native, new_client, new_node
 
 Session = ac.ClientSession | ac.NodeSession
-FILES: Final = {module.__file__ for module in (_state, client, node)}
+FILES: Final = {module.__file__ for module in (_state, client, node, _xwing)}
 
 
 class Striking:
-    """Raises KeyboardInterrupt at the n-th point (call, line or return) of the sessions' own code."""
+    """Raises KeyboardInterrupt at the n-th point (call, line or return) of the sessions' own code, and of X-Wing's."""
 
     def __init__(self, at: int) -> None:
         self.left = at
@@ -108,14 +108,14 @@ def looking_behind(protocol: Protocol) -> tuple[Session, Callable[[], object]]:
     return pair.client, call
 
 
-def opening(protocol: Protocol) -> tuple[Session, Callable[[], object]]:
-    session = new_node()
-    raw = new_client(protocol=protocol).seal_request(b'{"stream":true}', stream=True)
+def opening(protocol: Protocol, suite: Suite = "X25519") -> tuple[Session, Callable[[], object]]:
+    session = new_node(suite=suite)
+    raw = new_client(protocol=protocol, suite=suite).seal_request(b'{"stream":true}', stream=True)
     return session, lambda: session.open_request(raw)
 
 
-def requesting(protocol: Protocol) -> tuple[Session, Callable[[], object]]:
-    session = new_client(protocol=protocol)
+def requesting(protocol: Protocol, suite: Suite = "X25519") -> tuple[Session, Callable[[], object]]:
+    session = new_client(protocol=protocol, suite=suite)
     return session, lambda: session.seal_request(b"{}", stream=False)
 
 
@@ -132,6 +132,7 @@ V2_ALONE: Final = [finishing, aborting, looking_behind]
 CASES: Final = [
     *(pytest.param(partial(make, "v1"), id=f"{make.__name__} v1") for make in BOTH),
     *(pytest.param(partial(make, "v2"), id=f"{make.__name__} v2") for make in [*BOTH, *V2_ALONE]),
+    *(pytest.param(partial(make, "v2", "X-Wing"), id=f"{make.__name__} X-Wing") for make in (opening, requesting)),
 ]
 
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto import _keys, _state, _xwing
+from atoma_crypto import _keys, _state
 from atoma_crypto._core import ffi
+from helpers import decapsulated, encapsulated
 from test_keyring import GRACE, HOUR, Clock, opens, watched, wiped
 from threads import Meanwhile, run
 
@@ -249,8 +250,8 @@ def test_who_has_selected_a_key_keeps_it_when_it_is_wiped(suite: Any) -> None:
     assert held.key._native is None
     assert using.key.public_key == offer.public_key
     if suite == "X-Wing":
-        shared, enc = _xwing.encapsulate(bytes(offer.public_key))
-        assert using.key.decapsulate(enc) == shared
+        shared, enc = encapsulated(bytes(offer.public_key))
+        assert decapsulated(using.key, enc) == shared
     else:
         assert any(ffi.buffer(using.key.native.secret))
     with pytest.raises(ac.ReplayStoreError):

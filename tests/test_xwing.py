@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import cryptography_vectors
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import mlkem
 import atoma_crypto as ac
 import reference_hpke
 from atoma_crypto import _xwing
+from atoma_crypto._core import ffi, lib
+from helpers import decapsulated, encapsulated, tamper
 from test_keys import LOW_ORDER
 from test_secrets import chain
 
@@ -36,7 +39,7 @@ def key_of(seed: bytes = SEED) -> ac.SecretKey:
 def test_the_drafts_vectors(vector: dict[str, str]) -> None:
     with key_of(bytes.fromhex(vector["seed"])) as key:
         assert bytes(key.public_key).hex() == vector["pk"]
-        assert key.decapsulate(bytes.fromhex(vector["ct"])).hex() == vector["ss"]
+        assert decapsulated(key, bytes.fromhex(vector["ct"])).hex() == vector["ss"]
 
 
 def test_hpkes_vectors() -> None:
@@ -45,7 +48,7 @@ def test_hpkes_vectors() -> None:
     for vector in found:
         key = key_of(bytes.fromhex(vector["skRm"]))
         assert bytes(key.public_key).hex() == vector["pkRm"]
-        assert key.decapsulate(bytes.fromhex(vector["enc"])).hex() == vector["shared_secret"]
+        assert decapsulated(key, bytes.fromhex(vector["enc"])).hex() == vector["shared_secret"]
 
 
 def test_a_second_implementation_both_ways() -> None:
@@ -54,21 +57,21 @@ def test_a_second_implementation_both_ways() -> None:
         key = key_of(seed)
         public = reference_hpke.public_of("X-Wing", seed)
         assert bytes(key.public_key) == public
-        shared, enc = _xwing.encapsulate(public)
+        shared, enc = encapsulated(public)
         assert len(enc) == 1120
-        assert reference_hpke.decapsulate("X-Wing", seed, enc) == shared == key.decapsulate(enc)
+        assert reference_hpke.decapsulate("X-Wing", seed, enc) == shared == decapsulated(key, enc)
         shared, enc = reference_hpke.encapsulate("X-Wing", public, seed)
-        assert key.decapsulate(enc) == shared
+        assert decapsulated(key, enc) == shared
 
 
 def test_new_keys_and_secrets_differ() -> None:
     keys = [ac.SecretKey.generate("X-Wing") for _ in range(10)]
     assert len({bytes(key.public_key) for key in keys}) == 10
-    found = [_xwing.encapsulate(bytes(keys[0].public_key)) for _ in range(10)]
+    found = [encapsulated(bytes(keys[0].public_key)) for _ in range(10)]
     assert len({shared for shared, _ in found}) == len({enc for _, enc in found}) == 10
     for shared, enc in found:
-        assert keys[0].decapsulate(enc) == shared
-        assert keys[1].decapsulate(enc) != shared
+        assert decapsulated(keys[0], enc) == shared
+        assert decapsulated(keys[1], enc) != shared
 
 
 # ---- public keys ----------------------------------------------------------------------------------------------------
@@ -88,11 +91,11 @@ def test_keys_of_other_sizes(size: int) -> None:
     with pytest.raises(ac.InvalidKeyError, match=f"must be 1216 bytes, not {size}"):
         ac.PublicKey.from_bytes(bytes(size), "X-Wing")
     with pytest.raises(ac.InvalidKeyError, match=f"must be 1216 bytes, not {size}"):
-        _xwing.encapsulate(bytes(size))
+        encapsulated(bytes(size))
     with pytest.raises(ac.InvalidKeyError, match="must be 32 bytes"):
         key_of(bytes(size + 1))
     with pytest.raises(ValueError, match=f"enc must be 1120 bytes, not {size}"):
-        key_of().decapsulate(bytes(size))
+        decapsulated(key_of(), bytes(size))
 
 
 @pytest.mark.parametrize("at", [0, 1, 767])
@@ -106,7 +109,7 @@ def test_a_coefficient_that_is_not_reduced(at: int) -> None:
         if good:
             assert bytes(ac.PublicKey.from_bytes(raw, "X-Wing")) == raw
             continue
-        for use in (lambda: ac.PublicKey.from_bytes(raw, "X-Wing"), lambda: _xwing.encapsulate(bytes(raw))):
+        for use in (lambda: ac.PublicKey.from_bytes(raw, "X-Wing"), lambda: encapsulated(bytes(raw))):
             with pytest.raises(ac.InvalidKeyError, match="not one of ML-KEM-768") as caught:
                 use()
             assert caught.value.__cause__ is None
@@ -118,10 +121,10 @@ def test_a_coefficient_that_is_not_reduced(at: int) -> None:
 
 def test_another_ciphertext_gives_another_secret_and_no_error() -> None:
     key = key_of()
-    shared, enc = _xwing.encapsulate(bytes(key.public_key))
+    shared, enc = encapsulated(bytes(key.public_key))
     found = {shared}
     for bit in [*range(0, 8 * 1088, 97), 8 * 1088 - 1]:
-        found.add(key.decapsulate(bytes(byte ^ (1 << bit % 8 if at == bit // 8 else 0) for at, byte in enumerate(enc))))
+        found.add(decapsulated(key, tamper(enc, bit)))
     assert len(found) == 2 + len(range(0, 8 * 1088, 97))
 
 
@@ -130,23 +133,52 @@ def test_an_all_zero_result_of_x25519_is_refused_at_both_ends(point: bytes) -> N
     key = key_of()
     public = bytes(key.public_key)[:-32] + point
     with pytest.raises(ac.InvalidKeyError, match="all-zero shared secret"):
-        _xwing.encapsulate(public)
-    _, enc = _xwing.encapsulate(bytes(key.public_key))
+        encapsulated(public)
+    _, enc = encapsulated(bytes(key.public_key))
     for end in (point, point[:31] + bytes([point[31] | 0x80])):
         with pytest.raises(ac.AuthenticationError) as caught:
-            key.decapsulate(enc[:-32] + end)
+            decapsulated(key, enc[:-32] + end)
         assert len(list(chain(caught.value))) == 1
+
+
+def test_each_half_alone_goes_into_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its shared secret is changed by one bit, each in turn, and nothing else is: neither what was sent nor a key."""
+    key = key_of()
+    ml_kem, sk_x = reference_hpke.xwing_parts(SEED)
+    shared, enc = encapsulated(bytes(key.public_key))
+    ss_m, ss_x = ml_kem.decapsulate(enc[:1088]), reference_hpke.x25519(sk_x, enc[1088:])
+    public = enc[1088:], bytes(key.public_key)[-32:]
+    assert decapsulated(key, enc) == reference_hpke.xwing_combine(ss_m, ss_x, *public) == shared
+    found = {shared}
+    for bit in range(256):
+        other = tamper(ss_m, bit)
+        with monkeypatch.context() as patch:
+            patch.setattr(key.native, "_mlkem", SimpleNamespace(decapsulate=lambda _, bit=bit: tamper(ss_m, bit)))
+            found.add(decapsulated(key, enc))
+        assert reference_hpke.xwing_combine(other, ss_x, *public) in found
+    for bit in range(256):
+        other = tamper(ss_x, bit)
+
+        def x25519(at: Any, _secret: object, _public: object, other: bytes = other) -> int:
+            ffi.memmove(at, other, 32)
+            return 0
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_xwing, "lib", SimpleNamespace(ac_x25519=x25519, AC_ERR_KEY=lib.AC_ERR_KEY))
+            found.add(decapsulated(key, enc))
+        assert reference_hpke.xwing_combine(ss_m, other, *public) in found
+    assert len(found) == 1 + 2 * 256
 
 
 def test_what_x25519_takes_for_the_same_is_not_the_same() -> None:
     """Bit 255 and u + p: the bytes as received are in the combiner."""
     key = key_of()
-    _, enc = _xwing.encapsulate(bytes(key.public_key))
+    _, enc = encapsulated(bytes(key.public_key))
     for same in (
         [enc[-32:], enc[-32:-1] + bytes([enc[-1] | 0x80])],
         [number.to_bytes(32, "little") for number in (9, 9 + P, 9 + 2**255)],
     ):
-        assert len({key.decapsulate(enc[:-32] + each) for each in same}) == len(same)
+        assert len({decapsulated(key, enc[:-32] + each) for each in same}) == len(same)
 
 
 # ---- keys of two suites ---------------------------------------------------------------------------------------------
@@ -157,11 +189,11 @@ def test_keys_of_one_suite_do_not_serve_the_other() -> None:
     assert (xwing.suite, x25519.suite) == ("X-Wing", "X25519")
     assert bytes(xwing.public_key)[-32:] != bytes(x25519.public_key)
     with pytest.raises(ValueError, match="keys of suite X25519"):
-        x25519.decapsulate(bytes(1120))
+        decapsulated(x25519, bytes(1120))
     with pytest.raises(ac.AuthenticationError):
         xwing.native_for(xwing.public_key.to_base64().encode())
     xwing.close()
-    uses: list[Callable[[], object]] = [lambda: xwing.decapsulate(bytes(1120)), lambda: xwing.native_for(b"")]
+    uses: list[Callable[[], object]] = [lambda: decapsulated(xwing, bytes(1120)), lambda: xwing.native_for(b"")]
     for use in uses:
         with pytest.raises(ac.SessionClosedError):
             use()
@@ -176,7 +208,7 @@ import atoma_crypto as ac
 from atoma_crypto._xwing import encapsulate
 ac.SecretKey.generate()
 uses = [lambda: ac.SecretKey.generate("X-Wing"), lambda: ac.SecretKey.from_bytes(bytes(32), "X-Wing"),
-        lambda: ac.PublicKey.from_bytes(bytes(1216), "X-Wing"), lambda: encapsulate(bytes(1216)),
+        lambda: ac.PublicKey.from_bytes(bytes(1216), "X-Wing"), lambda: encapsulate(bytes(1216), None),
         lambda: ac.NodeKeyring(suites=("X-Wing",))]
 for use in uses:
     try:
@@ -241,10 +273,10 @@ seed, enc, *patterns = sys.argv[1:]
 raw = unmasked(seed)
 key = ac.SecretKey.from_bytes(raw, "X-Wing")
 raw[:] = bytes(32)
-enc = bytes.fromhex(enc)
-shared = key.decapsulate(enc)
+shared = _core.Scratch(_xwing.SHARED_BYTES)
+key.decapsulate(bytes.fromhex(enc), shared)
 assert len(found(patterns)) >= 3
-_xwing.wipe(shared)
+shared.wipe()
 chosen = key.select(key.public_key.key_id)
 key.close()
 del key, chosen, shared
@@ -257,7 +289,7 @@ print(found([seed, *patterns]))
 def test_nothing_of_a_key_is_left_in_memory() -> None:
     seed = hashlib.sha256(b"of an odd look").digest()
     expanded = hashlib.shake_256(seed).digest(96)
-    shared, enc = _xwing.encapsulate(bytes(key_of(seed).public_key))
+    shared, enc = encapsulated(bytes(key_of(seed).public_key))
     ss_m = mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64]).decapsulate(enc[:1088])
     ss_x = reference_hpke.x25519(expanded[64:], enc[1088:])
     secrets = (seed, expanded[:32], expanded[32:64], expanded[64:], shared, ss_m, ss_x)
@@ -270,13 +302,14 @@ def test_nothing_of_a_key_is_left_in_memory() -> None:
 def test_what_passes_through_pythons_memory_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever Python does with the memory next: the expanded seed, and at each end ML-KEM's secret and X-Wing's."""
     wiped: list[tuple[bytes, bytes]] = []  # what it was, and itself
-    wipe = _xwing.wipe
+    wipe = _xwing._wipe
 
-    def watched(secret: bytes) -> None:
+    def watched(secret: bytes, length: int) -> None:
+        assert length == len(secret)
         wiped.append((bytes(bytearray(secret)), secret))
-        wipe(secret)
+        wipe(secret, length)
 
-    monkeypatch.setattr(_xwing, "wipe", watched)
+    monkeypatch.setattr(_xwing, "_wipe", watched)
     seed = hashlib.sha256(b"of another look").digest()
     key = ac.SecretKey.from_bytes(seed, "X-Wing")
     client = ac.ClientSession(key.public_key, model="m", stack_small_id=None, protocol="v2")

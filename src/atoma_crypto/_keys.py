@@ -254,16 +254,15 @@ class SecretKey(_Handle):
             return None
         return NodeKey(self._of(native, self._memory, self.suite, self._replay_cache), self._replay_cache)
 
-    def decapsulate(self, enc: bytes) -> bytes:
-        """X-Wing's shared secret, 32 bytes, for this package only: give it to the core, then to `_xwing.wipe`.
+    def decapsulate(self, enc: bytes, shared: _core.Scratch) -> None:
+        """X-Wing's shared secret to `shared`, 32 bytes, for this package only: give it to the core, then wipe it.
 
         `enc` is 1120 bytes as received. AuthenticationError. SessionClosedError. ValueError: a key of suite X25519.
         """
         native = self.native
         if self.suite != "X-Wing":
             raise ValueError("the core decapsulates with keys of suite X25519")
-        shared: bytes = native.decapsulate(enc)
-        return shared
+        native.decapsulate(enc, shared)
 
     def close(self) -> None:
         """Wipe the key, at once or when the last thread that is using it is done, and close its replay store."""

@@ -44,8 +44,10 @@ class V2Opener(Opener):
         native_metadata, held = _v2.lend_metadata(metadata)
         most = lib.ac_v2_request_max_bytes(length, len(model_json), suite.enc_bytes)
         out, out_len = ffi.new(_BYTES, most), ffi.new("size_t *")  # public: not wiped
-        shared, enc = _xwing.encapsulate(public_key) if node.suite == "X-Wing" else (b"", b"")
+        shared, enc = Scratch(_xwing.SHARED_BYTES) if node.suite == "X-Wing" else None, b""
         try:
+            if shared:
+                enc = _xwing.encapsulate(public_key, shared)
             status = lib.ac_v2_request_seal(
                 self._native,
                 out,
@@ -53,8 +55,8 @@ class V2Opener(Opener):
                 out_len,
                 suite.id,
                 node.key_id,
-                ffi.NULL if enc else public_key,
-                shared or ffi.NULL,
+                ffi.NULL if shared else public_key,
+                shared.ptr if shared else ffi.NULL,
                 enc or ffi.NULL,
                 len(enc),
                 native_metadata,
@@ -65,7 +67,7 @@ class V2Opener(Opener):
             )
         finally:
             if shared:
-                _xwing.wipe(shared)
+                shared.wipe()
         del held
         limits = self._limits
         _core.check(

@@ -34,11 +34,10 @@ class V2Sealer(Sealer):
         _core.require_new(self._native)
         metadata, held = _v2.lend_metadata(envelope.metadata)
         body = Scratch(lib.ac_base64_decoded_max(len(envelope.ciphertext)))
-        if key.suite == "X-Wing":
-            native, shared = ffi.NULL, key.decapsulate(envelope.enc)
-        else:
-            native, shared = key.native, b""
+        shared = Scratch(_xwing.SHARED_BYTES) if key.suite == "X-Wing" else None
         try:
+            if shared:
+                key.decapsulate(envelope.enc, shared)
             status = lib.ac_v2_request_open(
                 self._native,
                 body.ptr,
@@ -46,8 +45,8 @@ class V2Sealer(Sealer):
                 body.len,
                 suite_sizes(key.suite).id,
                 envelope.key_id,
-                native,
-                shared or ffi.NULL,
+                ffi.NULL if shared else key.native,
+                shared.ptr if shared else ffi.NULL,
                 envelope.enc,
                 len(envelope.enc),
                 envelope.ciphertext,
@@ -56,7 +55,7 @@ class V2Sealer(Sealer):
             )
         finally:
             if shared:
-                _xwing.wipe(shared)
+                shared.wipe()
         del held
         if status:
             raise _v2.error(status, EnvelopeError)

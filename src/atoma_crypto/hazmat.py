@@ -198,8 +198,12 @@ def hpke_setup_sender(
         if ephemeral_secret is not None:
             raise ValueError("suite X-Wing has no ephemeral secret to choose")
         _core.lend(public, "public")
-        shared, enc = _xwing.encapsulate(bytes(public))
-        _setup_shared(native, shared, info_c, info_len, seals=True)
+        shared = _core.Scratch(_xwing.SHARED_BYTES)
+        try:
+            enc = _xwing.encapsulate(bytes(public), shared)
+            _setup_shared(native, shared, info_c, info_len, seals=True)
+        finally:
+            shared.wipe()
         return enc, context
     public_c = _core.lend_exactly(public, 32, "public", InvalidKeyError)
     ephemeral_c = _core.ffi.NULL
@@ -227,7 +231,12 @@ def hpke_setup_recipient(
     if key.suite != suite:
         raise ValueError(f"the secret key is of suite {key.suite}, not {suite}")
     if suite == "X-Wing":
-        _setup_shared(native, key.decapsulate(bytes(enc)), info_c, info_len, seals=False)
+        shared = _core.Scratch(_xwing.SHARED_BYTES)
+        try:
+            key.decapsulate(bytes(enc), shared)
+            _setup_shared(native, shared, info_c, info_len, seals=False)
+        finally:
+            shared.wipe()
     else:
         _core.check(_core.lib.ac_hpke_setup_recipient(native, enc_c, key.native, info_c, info_len))
     return context
@@ -239,9 +248,9 @@ def _setup(suite: str, info: Buffer, *, seals: bool) -> tuple[HPKEContext, _core
     return HPKEContext._unset(seals=seals), *_core.lend(info, "info")
 
 
-def _setup_shared(native: _core.CData, shared: bytes, info_c: _core.CData, info_len: int, *, seals: bool) -> None:
-    """Set up suite X-Wing from what its KEM gave, which is wiped."""
+def _setup_shared(
+    native: _core.CData, shared: _core.Scratch, info_c: _core.CData, info_len: int, *, seals: bool
+) -> None:
+    """Set up suite X-Wing from what its KEM gave."""
     lib = _core.lib
-    status = lib.ac_hpke_setup_shared(native, lib.AC_SUITE_XWING, seals, shared, info_c, info_len)
-    _xwing.wipe(shared)
-    _core.check(status)
+    _core.check(lib.ac_hpke_setup_shared(native, lib.AC_SUITE_XWING, seals, shared.ptr, info_c, info_len))
