@@ -20,12 +20,15 @@ from typing import Any, Final
 import atoma_crypto as ac
 from faulty_cases import CASES, Case
 
-# What others say instead of MemoryError: CPython's locks, OpenSSL in hashlib, and cffi where raising one failed.
+# What others say instead of MemoryError: CPython's locks, OpenSSL in hashlib, cffi where raising one failed, and
+# `cryptography`, which on 3.10 asks cffi for a buffer.
 NO_MEMORY: Final = {
     "can't allocate lock",
     "[digital envelope routines] initialization error",
     "[digital envelope routines] not able to copy ctx",
     "error return without exception set",
+    """Cannot convert "<class 'bytes'>" instance to a buffer.""",
+    """Cannot convert "<class 'memoryview'>" instance to a buffer.""",
 }
 # Calls after which what is made once is made, and the interpreter has specialised its code: while it does that, a call
 # needs fewer allocations than the one before, and some would be passed over.
@@ -76,7 +79,7 @@ def struck(strike: Callable[..., Any], make: Callable[[], Case], at: int, run: i
         given = strike(at, run, case.call)
     except MemoryError:
         pass
-    except (RuntimeError, SystemError, ValueError) as error:
+    except (RuntimeError, SystemError, TypeError, ValueError) as error:
         if str(error) not in NO_MEMORY:
             raise
     except BaseException as error:
