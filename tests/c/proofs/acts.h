@@ -40,6 +40,15 @@ enum {
   PLAIN = 1 << 18      /* nothing is wrong: neither signature nor usage */
 };
 
+/* What each object refuses in one way, and each seal. */
+#define STATES_OF(function) \
+  ACT(function, AC_ERR_OVERLAP, .wrong = OVERLAPS), ACT(function, AC_ERR_STATE, .wrong = CLOSED), \
+  ACT(function, AC_ERR_BUSY, .wrong = BUSY)
+#define SEALS(function) \
+  ACT(function, AC_OK), ACT(function, AC_OK, .wrong = PLAIN), ACT(function, AC_ERR_CAPACITY, .wrong = NO_ROOM), \
+  STATES_OF(function), ACT(function, AC_ERR_FORKED, .wrong = FORKED), ACT(function, AC_ERR_LIMIT, .wrong = SPENT), \
+  ACT(function, AC_ERR_ARGUMENT, .wrong = TOO_LONG), ACT(function, AC_ERR_PRIMITIVE, .in = IN_ENCRYPT)
+
 /* Each ends with one that has no name. */
 extern const act *const acts_of_primitives, *const acts_of_v1, *const acts_of_v2;
 

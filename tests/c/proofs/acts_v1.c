@@ -132,14 +132,9 @@ static void v1_reply_open(void) { v1_open_with(&wire.v1_reply, v1_open_reply); }
 
 /* ---- the acts ---- */
 
-#define STATES_OF(function) \
-  ACT(function, AC_ERR_OVERLAP, .wrong = OVERLAPS), ACT(function, AC_ERR_STATE, .wrong = CLOSED), \
-  ACT(function, AC_ERR_BUSY, .wrong = BUSY)
-#define SEALS(function) \
-  ACT(function, AC_OK), ACT(function, AC_OK, .wrong = PLAIN), ACT(function, AC_ERR_CAPACITY, .wrong = NO_ROOM), \
-  STATES_OF(function), ACT(function, AC_ERR_FORKED, .wrong = FORKED), ACT(function, AC_ERR_LIMIT, .wrong = SPENT), \
-  ACT(function, AC_ERR_ARGUMENT, .wrong = TOO_LONG), ACT(function, AC_ERR_PRIMITIVE, .in = IN_SIGN), \
-  ACT(function, AC_ERR_PRIMITIVE, .in = IN_BLAKE2B, .after = 1), ACT(function, AC_ERR_PRIMITIVE, .in = IN_ENCRYPT)
+#define SEALS_SIGNED(function) \
+  SEALS(function), ACT(function, AC_ERR_PRIMITIVE, .in = IN_SIGN), \
+  ACT(function, AC_ERR_PRIMITIVE, .in = IN_BLAKE2B, .after = 1)
 #define OPENS(function) \
   ACT(function, AC_OK, .gives_secret = 1), ACT(function, AC_ERR_AUTH, .wrong = FORGED), \
   ACT(function, AC_ERR_AUTH, .wrong = WRONG_HASH), ACT(function, AC_ERR_CAPACITY, .wrong = NO_ROOM), STATES_OF(function), \
@@ -157,8 +152,8 @@ static const act acts[] = {
     ACT(v1_request_open, AC_ERR_AUTH, .wrong = ZERO_POINT), ACT(v1_request_open, AC_ERR_AUTH, .wrong = FORGED),
     ACT(v1_request_open, AC_ERR_AUTH, .wrong = WRONG_HASH), ACT(v1_request_open, AC_ERR_AUTH, .in = IN_SCALARMULT),
     ACT(v1_request_open, AC_ERR_PRIMITIVE, .in = IN_BLAKE2B), ACT(v1_request_open, AC_ERR_AUTH, .in = IN_DECRYPT),
-    SEALS(v1_event_seal), SEALS(v1_events_seal), ACT(v1_events_seal, AC_ERR_PRIMITIVE, .in = IN_SIGN, .after = 1),
-    ACT(v1_events_seal, AC_ERR_PRIMITIVE, .in = IN_ENCRYPT, .after = 1), SEALS(v1_reply_seal),
+    SEALS_SIGNED(v1_event_seal), SEALS_SIGNED(v1_events_seal), ACT(v1_events_seal, AC_ERR_PRIMITIVE, .in = IN_SIGN, .after = 1),
+    ACT(v1_events_seal, AC_ERR_PRIMITIVE, .in = IN_ENCRYPT, .after = 1), SEALS_SIGNED(v1_reply_seal),
     OPENS(v1_events_open), ACT(v1_events_open, AC_PUNT, .wrong = MALFORMED), ACT(v1_events_open, AC_ERR_TOO_LARGE, .wrong = LIMITED),
     ACT(v1_events_open, AC_ERR_ARGUMENT, .wrong = TOO_LONG), ACT(v1_events_open, AC_ERR_PRIMITIVE, .in = IN_BLAKE2B, .after = 1),
     ACT(v1_events_open, AC_ERR_NONCE_REUSE, .wrong = REFLECTED),

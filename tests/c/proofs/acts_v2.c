@@ -209,13 +209,6 @@ static void v2_object_open(void) { v2_open_with(AC_SUITE_XWING, &wire.v2_object,
 
 /* ---- the acts ---- */
 
-#define STATES_OF(function) \
-  ACT(function, AC_ERR_OVERLAP, .wrong = OVERLAPS), ACT(function, AC_ERR_STATE, .wrong = CLOSED), \
-  ACT(function, AC_ERR_BUSY, .wrong = BUSY)
-#define SEALS(function) \
-  ACT(function, AC_OK), ACT(function, AC_OK, .wrong = PLAIN), ACT(function, AC_ERR_CAPACITY, .wrong = NO_ROOM), \
-  STATES_OF(function), ACT(function, AC_ERR_FORKED, .wrong = FORKED), ACT(function, AC_ERR_LIMIT, .wrong = SPENT), \
-  ACT(function, AC_ERR_ARGUMENT, .wrong = TOO_LONG), ACT(function, AC_ERR_PRIMITIVE, .in = IN_ENCRYPT)
 #define OPENS(function) \
   ACT(function, AC_OK, .gives_secret = 1), ACT(function, AC_ERR_AUTH, .wrong = FORGED), \
   ACT(function, AC_ERR_CAPACITY, .wrong = NO_ROOM), ACT(function, AC_ERR_AUTH, .in = IN_DECRYPT)
