@@ -10,8 +10,8 @@ import atoma_crypto as ac
 import oracle
 import reference_v2
 from atoma_crypto._typing import Protocol
-from faulty_cases import split
 from faulty_life import NODE, NOW, SECRET, SESSION, Errors, Life, NotYetError
+from faulty_sessions import split
 from helpers import REPLY_BODY, STREAM_BODY, USAGE
 
 

@@ -18,7 +18,8 @@ from itertools import count
 from typing import Any, Final
 
 import atoma_crypto as ac
-from faulty_cases import CASES, Case
+from faulty_cases import CASES
+from faulty_sessions import Case
 
 # What others say instead of MemoryError: CPython's locks, OpenSSL in hashlib, cffi where raising one failed, and
 # `cryptography`, which on 3.10 asks cffi for a buffer.

@@ -1,6 +1,6 @@
 """No memory, at every allocation: a session is usable or failed for good, no nonce is used twice, nothing is lost.
 
-tests/faulty_cases.py has the operations and what must hold; each runs in a process of its own.
+tests/faulty_cases.py and faulty_sessions.py have the operations and what must hold; each runs in a process of its own.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import pytest
 import atoma_crypto as ac
 from atoma_crypto import hazmat
 from atoma_crypto._typing import Protocol
-from faulty_cases import Case, opening_request, opening_response, requesting, sealing
+from faulty_sessions import Case, opening_request, opening_response, requesting, sealing
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals are sent to threads here")
 
