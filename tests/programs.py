@@ -12,12 +12,16 @@ from typing import Final
 TESTS: Final = Path(__file__).parent
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment without coverage, which waits for ever where a signal has struck it while it held its lock."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
+
+
 def run_program(
     *arguments: str, path: Path = TESTS, env: dict[str, str] | None = None, timeout: int = 110
 ) -> subprocess.CompletedProcess[str]:
     """`python` with these arguments. It is not measured: coverage would be struck by what strikes here."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
-    mine |= {"PYTHONPATH": str(path)} | (env or {})
+    mine = unmeasured() | {"PYTHONPATH": str(path)} | (env or {})
     return subprocess.run([sys.executable, *arguments], text=True, capture_output=True, env=mine, timeout=timeout)
 
 

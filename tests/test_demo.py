@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -26,6 +26,7 @@ from atoma_crypto.cli._proxy import Connection, RecordingProxy
 from atoma_crypto.cli._wire import Sight, look
 from atoma_crypto.server.eliza import ElizaModel
 from atoma_crypto.server.model import Answer
+from programs import unmeasured
 
 DEMO = [sys.executable, "-m", "atoma_crypto", "demo"]
 FIGURES = re.compile(
@@ -38,10 +39,10 @@ def figures_of(text: str) -> re.Match[str] | None:
     return FIGURES.search(" ".join(text.split()))
 
 
-def environment(**extra: str) -> dict[str, str]:
+def environment(inherited: Mapping[str, str] = os.environ, /, **extra: str) -> dict[str, str]:
     """Leave out what changes how rich draws."""
     mine = {"COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERM"}
-    kept = {name: value for name, value in os.environ.items() if name not in mine}
+    kept = {name: value for name, value in inherited.items() if name not in mine}
     return kept | {"PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "error"} | extra
 
 
@@ -170,7 +171,7 @@ def on_a_terminal(*arguments: str, interrupt: bool = False, **extra: str) -> tup
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=environment(TERM="xterm-256color", COLUMNS="80", LINES="24", **extra),
+        env=environment(unmeasured(), TERM="xterm-256color", COLUMNS="80", LINES="24", **extra),
     ) as process:
         os.close(theirs)
         written = b""

@@ -20,6 +20,7 @@ import pytest
 from atoma_crypto.server.eliza import ElizaModel
 from gateways import CHAT, COMPLETION, body, events_of, gateway, oracle_node
 from oracle import Behaviour
+from programs import unmeasured
 from serving import NO_CAS, node, serving
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
@@ -57,7 +58,7 @@ def test_the_page_begins_with_commands_that_run() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | PATH,
+        env=unmeasured() | PATH,
         start_new_session=True,
     ) as shell:
         try:
@@ -77,7 +78,7 @@ def test_the_pages_v2_begins(tmp_path: Path) -> None:
         ["/bin/sh", "-ec", commands + "wait"],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | PATH,
+        env=unmeasured() | PATH,
         cwd=tmp_path,
         start_new_session=True,
     ) as shell:

@@ -73,13 +73,15 @@ def test_6_in_a_second_worker() -> None:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        said = refusal(exchange.new_node(), exchange.envelope)
-        os.write(writing, b"refused" if said is ac.ReplayStoreError else b"admitted")
-        os._exit(0)
+        try:
+            said = refusal(exchange.new_node(), exchange.envelope)
+            os.write(writing, b"refused" if said is ac.ReplayStoreError else b"admitted")
+        finally:
+            os._exit(0)
     os.waitpid(pid, 0)
+    os.close(writing)
     assert os.read(reading, 100) == b"refused"
     os.close(reading)
-    os.close(writing)
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -146,9 +148,9 @@ def test_7_a_child_cannot_seal_with_its_parents_counter() -> None:
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
+    os.close(writing)
     assert os.read(reading, 100) == b"refused"
     os.close(reading)
-    os.close(writing)
     rest = [exchange.node.seal_chunk(CHUNKS[1]), exchange.node.finish()]
     assert read(exchange.client, [first, *rest]) == Reading(list(CHUNKS[:2]), ac.EndOfStream)
 
