@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 import atoma_crypto as ac
-from atoma_crypto import _core, hazmat
+from atoma_crypto import _core, hazmat, records
 from atoma_crypto._core import Scratch, ffi, lib
 from helpers import REPLY_BODY, SessionPair, member, native, new_client, new_node, node_key, punted, twin
 from oracle import OracleClient
@@ -403,6 +403,62 @@ def test_closed_keys_are_wiped() -> None:
         setattr(key, name, ffi.gc(held, wipe))
         key.close()
         assert not any(bytes(ffi.buffer(held)))
+
+
+class _LikeBytes(type):
+    def __instancecheck__(cls, one: object) -> bool:
+        return isinstance(one, bytes)
+
+
+class NoCopy(metaclass=_LikeBytes):
+    """`bytes`, but there is no memory for a copy of what C has written."""
+
+    written: Final[list[bytearray]] = []
+
+    def __new__(cls, of: Any) -> Any:
+        if type(of) is not bytearray:
+            return bytes(of)
+        assert any(of)
+        cls.written.append(of)
+        raise MemoryError
+
+
+def aes_open() -> Callable[[], object]:
+    key = hazmat.AES256GCM(SECRET)
+    sealed = key.seal(bytes(12), PLAIN)
+    return lambda: key.open(bytes(12), sealed)
+
+
+def record_open() -> Callable[[], object]:
+    sealer = ac.Sealer(SECRET, SECRET)
+    sealed = sealer.seal(PLAIN)
+    opener = ac.Opener(SECRET, SECRET, sealer.salt)
+    return lambda: opener.open(sealed)
+
+
+def hpke_open() -> Callable[[], object]:
+    enc, sender = hazmat.hpke_setup_sender(bytes(node_key().public_key), b"")
+    sealed = sender.seal(PLAIN)
+    recipient = hazmat.hpke_setup_recipient(enc, node_key(), b"")
+    return lambda: recipient.open(sealed)
+
+
+def hpke_export() -> Callable[[], object]:
+    _, sender = hazmat.hpke_setup_sender(bytes(node_key().public_key), b"")
+    return lambda: sender.export(b"", 32)
+
+
+@pytest.mark.parametrize(
+    ("make", "module"), [(aes_open, _core), (record_open, records), (hpke_open, hazmat), (hpke_export, hazmat)]
+)
+def test_what_cannot_be_copied_out_is_wiped(
+    make: Callable[[], Callable[[], object]], module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = make()
+    monkeypatch.setattr(module, "bytes", NoCopy, raising=False)
+    with pytest.raises(MemoryError):
+        call()
+    assert not any(NoCopy.written.pop())
 
 
 # ---- files ------------------------------------------------------------------------------------------------------

@@ -258,10 +258,12 @@ class Aes256Gcm:
         """Verify and decrypt ciphertext ‖ tag. AuthenticationError, also for less than 16 bytes."""
         length = (len(sealed) if type(sealed) is bytes else memoryview(sealed).nbytes) - TAG_BYTES
         out = bytearray(max(0, length))
-        self.open_into(nonce, sealed, out, aad)
-        plaintext = bytes(out)
-        lib.ac_wipe(_from_buffer(out), length)
-        return plaintext
+        out_c = _from_buffer(_BYTES, out)
+        try:
+            self.open_into(nonce, sealed, out, aad)
+            return bytes(out)
+        finally:
+            lib.ac_wipe(out_c, len(out))
 
     def seal_into(self, nonce: Buffer, plaintext: Buffer, out: Buffer, aad: Buffer = b"") -> int:
         """As `seal`, into `out`, which may be the buffer of `plaintext`. Returns the bytes written: 16 more.

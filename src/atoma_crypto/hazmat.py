@@ -137,8 +137,11 @@ class HPKEContext:
         aad_c, aad_len = _core.lend(aad, "aad")
         out = bytearray(max(0, sealed_len - _core.TAG_BYTES))
         out_c = _core.ffi.from_buffer("uint8_t[]", out)
-        _core.check(_core.lib.ac_hpke_open(native, out_c, len(out), sealed_c, sealed_len, aad_c, aad_len))
-        return _taken(out, out_c)
+        try:
+            _core.check(_core.lib.ac_hpke_open(native, out_c, len(out), sealed_c, sealed_len, aad_c, aad_len))
+            return bytes(out)
+        finally:
+            _core.lib.ac_wipe(out_c, len(out))
 
     def export(self, exporter_context: Buffer, length: int) -> bytes:
         """A secret of `length` bytes, 0 to 8160, that both ends can compute (section 5.3), whatever was sealed."""
@@ -148,8 +151,11 @@ class HPKEContext:
         context_c, context_len = _core.lend(exporter_context, "exporter_context")
         out = bytearray(length)
         out_c = _core.ffi.from_buffer("uint8_t[]", out)
-        _core.check(_core.lib.ac_hpke_export(native, out_c, length, context_c, context_len))
-        return _taken(out, out_c)
+        try:
+            _core.check(_core.lib.ac_hpke_export(native, out_c, length, context_c, context_len))
+            return bytes(out)
+        finally:
+            _core.lib.ac_wipe(out_c, length)
 
     def close(self) -> None:
         """Wipe. ConcurrentUseError: another thread is inside, and nothing was wiped. Harmless when done twice."""
@@ -172,13 +178,6 @@ class HPKEContext:
     def __repr__(self) -> str:
         end = "sender" if self._seals else "recipient"
         return f"<{type(self).__name__} {end}{' closed' if self._native is None else ''}>"
-
-
-def _taken(out: bytearray, out_c: _core.CData) -> bytes:
-    """A copy of what C has written, which is wiped where it was."""
-    copy = bytes(out)
-    _core.lib.ac_wipe(out_c, len(out))
-    return copy
 
 
 def hpke_setup_sender(

@@ -154,12 +154,13 @@ class Opener(_Records):
 
     def open(self, sealed: Buffer, *, flag: int = 0, usage: Usage | None = None) -> bytes:
         """The plaintext of one record."""
-        length = max(0, _length(sealed, "sealed") - _TAG_BYTES)
-        out = bytearray(length)
-        self.open_into(sealed, out, flag=flag, usage=usage)
-        plaintext = bytes(out)
-        lib.ac_wipe(ffi.from_buffer(out), length)
-        return plaintext
+        out = bytearray(max(0, _length(sealed, "sealed") - _TAG_BYTES))
+        out_c = ffi.from_buffer("uint8_t[]", out)
+        try:
+            self.open_into(sealed, out, flag=flag, usage=usage)
+            return bytes(out)
+        finally:
+            lib.ac_wipe(out_c, len(out))
 
     def open_into(self, sealed: Buffer, out: Buffer, *, flag: int = 0, usage: Usage | None = None) -> int:
         """As `open`, into `out`, which may be the buffer of `sealed`. Returns the bytes written: 16 fewer.
