@@ -14,7 +14,8 @@ from atoma_crypto import _envelope_v2, _sealer_v2
 from atoma_crypto._core import Scratch, ffi
 from atoma_crypto._typing import Suite
 from helpers import USAGE, SessionPair, native, new_client, new_node
-from test_secrets import MARK, PLAIN, _scratch_is_kept, assert_silent, chain, scratch_of, texts_of
+from test_secrets import MARK, PLAIN, assert_silent, chain, texts_of
+from test_wiped import _scratch_is_kept, scratch_of
 
 __all__ = ["_scratch_is_kept"]  # a fixture
 

@@ -74,9 +74,9 @@ MODULES = {
 KILLED = {"killed", "timeout"}
 # Those that survive unexplained meet what looks at all: interruption, threads, secrets, vectors, no memory.
 WIDER = (
-    "test_interleavings test_trust test_v2_secrets test_secrets test_xwing test_v2_vectors test_v2_reference "
-    "test_v1_vectors test_v2_envelope test_v2_agreement test_stream_agreement test_core test_interrupts "
-    "test_threads_fork test_v2_threads_fork test_keyring_threads test_threads_keys test_faults_memory "
+    "test_interleavings test_trust test_v2_secrets test_secrets test_wiped test_xwing test_v2_vectors "
+    "test_v2_reference test_v1_vectors test_v2_envelope test_v2_agreement test_stream_agreement test_core "
+    "test_interrupts test_threads_fork test_v2_threads_fork test_keyring_threads test_threads_keys test_faults_memory "
     "test_attested_clients"
 )
 
